@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.runtime.internal;
+
+import io.caravan.runtime.ConfigException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.Consumer;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Notices changed cfg files. A change counts once two looks in a row see the same bytes, so that a file that is being
+ * written is never half read. {@link #look} is called by one thread; {@link #problems} by any.
+ */
+final class ConfigWatch {
+
+    private static final Logger LOG = LoggerFactory.getLogger(ConfigWatch.class);
+
+    private final LayeredConfig config;
+    private final Consumer<Set<String>> changed;
+    private Map<String, String> inForce;
+    private Map<String, String> lastSeen;
+    private volatile List<String> problems = List.of();
+
+    /** @param changed told the keys that changed, after the config's own listeners */
+    ConfigWatch(LayeredConfig config, Consumer<Set<String>> changed) {
+        this.config = config;
+        this.changed = changed;
+        this.inForce = see();
+        this.lastSeen = inForce;
+    }
+
+    void look() {
+        Map<String, String> seen = see();
+        boolean settled = seen.equals(lastSeen);
+        lastSeen = seen;
+        if (!settled || seen.equals(inForce)) {
+            return;
+        }
+        inForce = seen;
+        try {
+            Set<String> keys = config.reload();
+            problems = List.of();
+            LOG.info("Configuration reloaded, changed: {}", keys);
+            if (!keys.isEmpty()) {
+                changed.accept(keys);
+            }
+        } catch (ConfigException e) {
+            problems = e.problems();
+            LOG.error("Configuration change refused, the old values stay in force:\n{}", e.getMessage());
+        }
+    }
+
+    /** @return why the files as they are now are not in force; empty: they are */
+    List<String> problems() {
+        return problems;
+    }
+
+    private Map<String, String> see() {
+        try {
+            return config.fingerprint();
+        } catch (IOException | UncheckedIOException e) {
+            // A file that was deleted while the folder was listed: the next look sees the folder settled.
+            return Map.of("", String.valueOf(e));
+        }
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.runtime.internal;
+
+import io.caravan.runtime.Check;
+import io.caravan.runtime.Config;
+import io.caravan.runtime.Module;
+import io.vertx.core.Vertx;
+import io.vertx.core.VertxOptions;
+import io.vertx.core.file.FileSystemOptions;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
+import org.apache.camel.CamelContext;
+import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpServer;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Puts the parts together; the same in Karaf and in plain Java. This class is thread-safe. */
+public final class Container implements AutoCloseable {
+
+    private static final Logger LOG = LoggerFactory.getLogger("io.caravan.runtime");
+    private static final Duration ROUTE_GRACE = Duration.ofSeconds(1);
+    private static final long LOOK_MS = 500;
+    private static final long VERTX_CLOSE_S = 5;
+
+    private final CamelContext context;
+    private final LayeredConfig config;
+    private final ConfigWatch watch;
+    private final long startedAt;
+    private final RouteDeployer routes;
+    private final Modules modules;
+    private final Health health;
+    private final Metrics metrics = new Metrics();
+    private final Properties versions = readVersions();
+    private final CountDownLatch ready = new CountDownLatch(1);
+    private final ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor(r -> {
+        Thread thread = new Thread(r, "caravan-clock");
+        thread.setDaemon(true);
+        return thread;
+    });
+    private Vertx vertx;
+    private volatile VertxPlatformHttpServer http;
+    private volatile String incomplete = "the container is being started";
+    private boolean closed;
+
+    /**
+     * @param context   not started yet
+     * @param startedAt when the process was started, for the time until ready; milliseconds since 1970
+     * @throws io.caravan.runtime.ConfigException the configuration broke a rule
+     */
+    public Container(CamelContext context, List<Path> keys, Path etc, Path home, Map<String, String> environment,
+            Map<String, String> arguments, long startedAt) {
+        this(context, new LayeredConfig(keys, etc, home, environment, arguments), startedAt);
+    }
+
+    /** As above, with a configuration that has been read already. */
+    public Container(CamelContext context, LayeredConfig config, long startedAt) {
+        this.context = context;
+        this.config = config;
+        this.startedAt = startedAt;
+        this.routes = new RouteDeployer(context, ROUTE_GRACE);
+        this.watch = new ConfigWatch(config, routes::configChanged);
+        this.modules = new Modules(context, config, routes::retry, routes::rebuild);
+        this.health = new Health(context, this::checks, this::about);
+    }
+
+    /** Starts context and HTTP server. */
+    public void start() throws Exception {
+        Contexts.configure(context, config, config);
+        // Nothing is served from the class path, and nothing unpacked into a cache folder.
+        vertx = Vertx.vertx(new VertxOptions().setFileSystemOptions(
+                new FileSystemOptions().setClassPathResolvingEnabled(false).setFileCachingEnabled(false)));
+        context.getRegistry().bind("vertx", Vertx.class, vertx);
+        context.getRegistry().bind("metricsRegistry", metrics.registry());
+        context.getRegistry().bind("metrics", metrics);
+        context.getRegistry().bind("config", Config.class, config);
+        context.getRegistry().bind("health", health);
+        context.start();
+        http = HttpServer.start(context, vertx, config);
+        clock.scheduleWithFixedDelay(this::tick, LOOK_MS, LOOK_MS, TimeUnit.MILLISECONDS);
+    }
+
+    /** All modules and route files that belong to the start are known: from now on the container may be ready. */
+    public void complete() {
+        incomplete = null;
+        tick();
+    }
+
+    /** @return done when the first attempt to start it is over */
+    public Future<?> addModule(String name, Callable<Module> factory) {
+        return modules.add(name, factory);
+    }
+
+    /** Stops a module whose bundle stops. When one of that name is added again, all routes are built anew. */
+    public void removeModule(String name) throws Exception {
+        modules.remove(name);
+    }
+
+    /** The bundle of a removed module was uninstalled. */
+    public void forgetModule(String name) {
+        modules.forget(name);
+    }
+
+    /** @return {@code wal} for {@code WalModule} */
+    public static String moduleName(String simpleName) {
+        return simpleName.replaceFirst("Module$", "").replaceAll("(?<=[a-z0-9])(?=[A-Z])", "-").toLowerCase(Locale.ROOT);
+    }
+
+    public CamelContext context() {
+        return context;
+    }
+
+    public Config config() {
+        return config;
+    }
+
+    public RouteDeployer routes() {
+        return routes;
+    }
+
+    public Health health() {
+        return health;
+    }
+
+    public String version() {
+        return versions.getProperty("version");
+    }
+
+    public Duration uptime() {
+        return Duration.ofMillis(System.currentTimeMillis() - startedAt);
+    }
+
+    public int httpPort() {
+        return http.getPort();
+    }
+
+    /** @return whether it was ready within that time */
+    public boolean awaitReady(Duration timeout) throws InterruptedException {
+        long deadline = System.nanoTime() + timeout.toNanos();
+        while (!health.checks().stream().allMatch(Check::up)) {
+            if (System.nanoTime() > deadline) {
+                return false;
+            }
+            TimeUnit.MILLISECONDS.sleep(50);
+        }
+        return true;
+    }
+
+    @Override
+    public synchronized void close() {
+        if (closed) {
+            return;
+        }
+        closed = true;
+        incomplete = "the container is being stopped";
+        clock.shutdownNow();
+        routes.close();
+        quietly("stop the routes", context::stop);
+        quietly("stop the modules", modules::close);
+        quietly("close the metrics", metrics::close);
+        if (vertx != null) {
+            quietly("close Vert.x", () -> vertx.close().toCompletionStage().toCompletableFuture()
+                    .get(VERTX_CLOSE_S, TimeUnit.SECONDS));
+        }
+        LOG.info("Caravan {} stopped", config.get("container.role"));
+    }
+
+    private void tick() {
+        try {
+            watch.look();
+            if (ready.getCount() > 0 && incomplete == null && health.checks().stream().allMatch(Check::up)) {
+                ready.countDown();
+                LOG.info("Caravan {} ready in {} s", config.get("container.role"),
+                        String.format(Locale.ROOT, "%.1f", uptime().toMillis() / 1000.0));
+            }
+        } catch (RuntimeException e) {
+            LOG.error("Could not look after configuration and readiness", e);
+        }
+    }
+
+    private List<Check> checks() {
+        List<Check> checks = new ArrayList<>(modules.checks());
+        String starting = incomplete != null ? incomplete
+                : ready.getCount() > 0 && !routes.idle() ? "route files are being deployed" : null;
+        checks.add(new Check("container", starting == null ? "UP" : "DOWN", starting == null ? "" : starting));
+        checks.add(new Check("config", watch.problems().isEmpty() ? "UP" : "DOWN", String.join("; ", watch.problems())));
+        routes.list().forEach(file -> checks.add(new Check("route:" + file.stem(), file.ready() ? "UP" : "DOWN",
+                file.error() != null ? file.error() : file.routes().stream().filter(r -> r.error() != null)
+                        .map(r -> "route " + r.id() + " is not started: " + r.error()).findFirst().orElse(""))));
+        return checks;
+    }
+
+    private Map<String, Object> about() {
+        Map<String, Object> about = new LinkedHashMap<>();
+        about.put("name", "caravan");
+        about.put("role", config.get("container.role"));
+        about.put("container", config.get("container.name"));
+        about.put("version", version());
+        // Camel finds its own version in a file that its repackaged bundles do not have.
+        about.put("camel", versions.getProperty("camel"));
+        about.put("java", System.getProperty("java.version"));
+        about.put("uptime_s", uptime().toSeconds());
+        return about;
+    }
+
+    private static Properties readVersions() {
+        try (InputStream in = Container.class.getResourceAsStream("/io/caravan/runtime/version.properties")) {
+            Properties properties = new Properties();
+            properties.load(in);
+            return properties;
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    private interface Step {
+        void run() throws Exception;
+    }
+
+    private static void quietly(String what, Step step) {
+        try {
+            step.run();
+        } catch (Exception e) {
+            LOG.error("Could not {}", what, e);
+        }
+    }
+}

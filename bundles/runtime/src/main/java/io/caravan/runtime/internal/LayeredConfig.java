@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.runtime.internal;
+
+import io.caravan.runtime.Config;
+import io.caravan.runtime.ConfigException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Properties;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.function.Consumer;
+import java.util.stream.Stream;
+import org.apache.camel.spi.PropertiesSource;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Defaults, then cfg files, then environment, then arguments; all checked together, so that one start tells all problems.
+ *
+ * <p>The values in force are one immutable map that is replaced as a whole; readers never see half a change. This class is
+ * thread-safe; {@link #reload} is called by one thread.
+ */
+public final class LayeredConfig implements Config, PropertiesSource {
+
+    /** Variables the launcher reads itself; as an argument the same names in dotted lower case. */
+    static final Set<String> LAUNCHER = Set.of("CARAVAN_HOME", "CARAVAN_ETC", "CARAVAN_DATA", "CARAVAN_LOG",
+            "CARAVAN_JAVA_OPTS", "CARAVAN_DEBUG");
+
+    private static final Logger LOG = LoggerFactory.getLogger(LayeredConfig.class);
+    private static final String ENV_PREFIX = "CARAVAN_";
+    private static final String PROPERTY_PREFIX = "caravan.";
+    private static final String FILE = "file:";
+
+    /** Where a value was found, so that a message can send the operator there. */
+    private record Found(String value, String where) { }
+
+    private final Keys keys;
+    private final Path etc;
+    private final Path home;
+    private final Map<String, String> environment;
+    private final Map<String, String> arguments;
+    private final List<Consumer<Set<String>>> listeners = new CopyOnWriteArrayList<>();
+    private volatile Map<String, String> values;
+
+    /**
+     * @param etc         folder of the cfg files, may be null
+     * @param home        what relative paths are relative to
+     * @param environment only {@code CARAVAN_*} is looked at
+     * @param arguments   system properties; only {@code caravan.*} is looked at
+     * @throws ConfigException something is unknown or breaks its rule
+     */
+    public LayeredConfig(List<Path> keyFiles, Path etc, Path home, Map<String, String> environment,
+            Map<String, String> arguments) {
+        this.keys = Keys.read(keyFiles);
+        this.etc = etc;
+        this.home = home.toAbsolutePath().normalize();
+        this.environment = Map.copyOf(environment);
+        this.arguments = Map.copyOf(arguments);
+        this.values = load();
+    }
+
+    /** @return what to check against what for a change of the cfg files: their bytes */
+    Map<String, String> fingerprint() throws IOException {
+        Map<String, String> answer = new TreeMap<>();
+        for (Path file : cfgFiles()) {
+            answer.put(file.getFileName().toString(), Files.readString(file, java.nio.charset.StandardCharsets.ISO_8859_1));
+        }
+        return answer;
+    }
+
+    /**
+     * Reads all layers again and puts them in force, or leaves everything as it is.
+     *
+     * @return the keys whose value changed now
+     * @throws ConfigException the old values stay in force
+     */
+    Set<String> reload() {
+        Map<String, String> next = load();
+        Map<String, String> old = values;
+        Set<String> changed = new TreeSet<>();
+        Set<String> names = new TreeSet<>(old.keySet());
+        names.addAll(next.keySet());
+        for (String name : names) {
+            if (Objects.equals(old.get(name), next.get(name))) {
+                continue;
+            }
+            if (keys.find(name).hot()) {
+                changed.add(name);
+            } else {
+                LOG.warn("{} was changed; it takes effect at the next start", name);
+                next.put(name, old.get(name));
+            }
+        }
+        values = next;
+        for (Consumer<Set<String>> listener : changed.isEmpty() ? List.<Consumer<Set<String>>>of() : listeners) {
+            try {
+                listener.accept(changed);
+            } catch (RuntimeException e) {
+                LOG.error("A listener failed on the change of {}", changed, e);
+            }
+        }
+        return changed;
+    }
+
+    @Override
+    public String get(String key) {
+        return value(key);
+    }
+
+    @Override
+    public long getLong(String key) {
+        return Long.parseLong(value(key));
+    }
+
+    @Override
+    public boolean getBoolean(String key) {
+        return Boolean.parseBoolean(value(key));
+    }
+
+    @Override
+    public Path getPath(String key) {
+        return Path.of(value(key));
+    }
+
+    @Override
+    public List<String> getList(String key) {
+        return Key.elements(value(key));
+    }
+
+    @Override
+    public AutoCloseable onChange(Consumer<Set<String>> listener) {
+        listeners.add(listener);
+        return () -> listeners.remove(listener);
+    }
+
+    @Override
+    public String getName() {
+        return "caravan";
+    }
+
+    /** Camel's view: a key that is not set is absent, so that {@code {{?key}}} drops the option it stands for. */
+    @Override
+    public String getProperty(String name) {
+        String value = values.get(name);
+        return value == null || value.isEmpty() ? null : value;
+    }
+
+    /** Never the values: secrets are among them. */
+    @Override
+    public String toString() {
+        return "Config[" + values.size() + " keys]";
+    }
+
+    private String value(String key) {
+        String value = values.get(key);
+        if (value == null && keys.find(key) == null) {
+            String nearest = keys.nearest(key);
+            throw new IllegalArgumentException("Configuration key [" + key + "] is not declared"
+                    + (nearest == null ? "" : ", did you mean " + nearest + "?"));
+        }
+        return value == null ? "" : value;
+    }
+
+    private Map<String, String> load() {
+        List<String> problems = new ArrayList<>();
+        Map<String, Found> found = new LinkedHashMap<>();
+        keys.all().forEach(k -> found.put(k.name(), new Found(k.def(), "the default in keys/" + k.pid() + ".yaml")));
+        try {
+            for (Path file : cfgFiles()) {
+                readCfg(file, found, problems);
+            }
+        } catch (IOException e) {
+            problems.add("Configuration folder " + etc + " cannot be read: " + e.getMessage());
+        }
+        new TreeMap<>(environment).forEach((variable, value) -> {
+            if (variable.startsWith(ENV_PREFIX) && !LAUNCHER.contains(variable)) {
+                String key = variable.substring(ENV_PREFIX.length()).toLowerCase(Locale.ROOT).replace('_', '.');
+                put(key, value, "environment variable " + variable, k -> ENV_PREFIX + k.toUpperCase(Locale.ROOT)
+                        .replace('.', '_'), found, problems);
+            }
+        });
+        new TreeMap<>(arguments).forEach((property, value) -> {
+            if (property.startsWith(PROPERTY_PREFIX)) {
+                String key = property.substring(PROPERTY_PREFIX.length());
+                if (!LAUNCHER.contains(ENV_PREFIX + key.toUpperCase(Locale.ROOT).replace('.', '_'))) {
+                    put(key, value, "argument --" + key, k -> "--" + k, found, problems);
+                }
+            }
+        });
+        Map<String, String> answer = new TreeMap<>();
+        found.forEach((name, f) -> answer.put(name, checked(keys.find(name), f, problems)));
+        if (!problems.isEmpty()) {
+            throw new ConfigException(problems);
+        }
+        return answer;
+    }
+
+    private List<Path> cfgFiles() throws IOException {
+        if (etc == null || !Files.isDirectory(etc)) {
+            return List.of();
+        }
+        try (Stream<Path> files = Files.list(etc)) {
+            return files.filter(f -> f.getFileName().toString().matches("io\\.caravan\\..*\\.cfg")).sorted().toList();
+        }
+    }
+
+    private void readCfg(Path file, Map<String, Found> found, List<String> problems) {
+        String pid = file.getFileName().toString().replaceFirst("\\.cfg$", "");
+        if (!keys.hasPid(pid)) {
+            String nearest = Nearest.of(pid, keys.pids());
+            problems.add("File " + file + " configures nothing: there is no " + pid
+                    + (nearest == null ? "; known are " + String.join(", ", keys.pids()) : ", did you mean " + nearest + ".cfg?"));
+            return;
+        }
+        Properties properties = new Properties() {
+            @Override
+            public synchronized Object put(Object key, Object value) {
+                if (containsKey(key)) {
+                    problems.add(key + " stands twice in " + file + ": remove one");
+                }
+                return super.put(key, value);
+            }
+        };
+        try (InputStream in = Files.newInputStream(file)) {
+            properties.load(in);
+        } catch (IOException | IllegalArgumentException e) {
+            problems.add("File " + file + " cannot be read: " + e.getMessage());
+        }
+        for (String name : new TreeSet<>(properties.stringPropertyNames())) {
+            Key key = keys.find(name);
+            if (key != null && !key.pid().equals(pid)) {
+                problems.add(name + " stands in " + file + " but belongs into " + key.pid() + ".cfg: move it there");
+            } else if (key == null && pid.equals(Keys.USER_PID)) {
+                problems.add(name + " in " + file + " must start with \"" + Keys.USER_PREFIX + "\" (dotted lower case)");
+            } else {
+                put(name, properties.getProperty(name), file.toString(), k -> k, found, problems);
+            }
+        }
+    }
+
+    private void put(String name, String value, String where, java.util.function.UnaryOperator<String> spelling,
+            Map<String, Found> found, List<String> problems) {
+        if (keys.find(name) != null) {
+            found.put(name, new Found(value.strip(), where));
+            return;
+        }
+        String nearest = keys.nearest(name);
+        problems.add("Unknown configuration key [" + name + "] in " + where
+                + (nearest == null ? ": remove it" : ", did you mean " + spelling.apply(nearest) + "?"));
+    }
+
+    private String checked(Key key, Found found, List<String> problems) {
+        String value = found.value();
+        String broken = key.broken(value);
+        if (broken != null) {
+            problems.add(key.name() + " [" + value + "] must " + broken + ": change it in " + found.where());
+            return "";
+        }
+        if (key.type() == Key.Type.PATH && !value.isEmpty()) {
+            return home.resolve(value).normalize().toString();
+        }
+        if (key.type() == Key.Type.SECRET && value.startsWith(FILE)) {
+            Path file = home.resolve(value.substring(FILE.length()));
+            try {
+                return Files.readString(file).strip();
+            } catch (IOException e) {
+                problems.add(key.name() + " must be a readable file [" + file + "]: create it or change "
+                        + found.where() + " (" + e.getClass().getSimpleName() + ")");
+            }
+        }
+        return value;
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.runtime.internal.osgi;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.caravan.runtime.internal.RouteDeployer;
+import java.io.InputStream;
+import java.net.URL;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.jar.JarInputStream;
+import java.util.jar.Manifest;
+import java.util.zip.ZipEntry;
+import org.apache.camel.impl.DefaultCamelContext;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class DeployFolderTest {
+
+    @TempDir
+    Path dir;
+
+    @Test
+    void fileBecomesABundle() throws Exception {
+        Path file = Files.writeString(dir.resolve("sink-x.camel.yaml"), "- route: ü\n");
+        try (RouteDeployer deployer = new RouteDeployer(new DefaultCamelContext(), Duration.ZERO)) {
+            DeployFolder folder = new DeployFolder(deployer);
+            assertTrue(folder.canHandle(file.toFile()));
+            URL url = folder.transform(file.toUri().toURL());
+            assertEquals("caravan-route:" + file.toUri().toURL(), url.toString());
+            try (InputStream in = url.openStream(); JarInputStream jar = new JarInputStream(in)) {
+                Manifest manifest = jar.getManifest();
+                assertEquals("io.caravan.deploy.sink-x", manifest.getMainAttributes().getValue("Bundle-SymbolicName"));
+                assertEquals("0.0.0.yaml", manifest.getMainAttributes().getValue("Bundle-Version"));
+                ZipEntry entry = jar.getNextEntry();
+                while (!entry.getName().equals("OSGI-INF/camel/sink-x.camel.yaml")) {
+                    entry = jar.getNextEntry();
+                }
+                assertEquals("- route: ü\n", new String(jar.readAllBytes(), StandardCharsets.UTF_8));
+            }
+        }
+    }
+
+    @Test
+    void badNameIsListedUntilTheFileIsGone() throws Exception {
+        Path file = Files.writeString(dir.resolve("a.b.camel.yaml"), "");
+        try (RouteDeployer deployer = new RouteDeployer(new DefaultCamelContext(), Duration.ZERO)) {
+            assertNull(new DeployFolder(deployer).transform(file.toUri().toURL()));
+            assertEquals("broken", deployer.list().get(0).state());
+            Files.delete(file);
+            long deadline = System.nanoTime() + Duration.ofSeconds(10).toNanos();
+            while (!deployer.list().isEmpty() && System.nanoTime() < deadline) {
+                java.util.concurrent.TimeUnit.MILLISECONDS.sleep(20);
+            }
+            assertTrue(deployer.list().isEmpty());
+        }
+    }
+
+    @Test
+    void otherFilesAreLeftToOthers() throws Exception {
+        try (RouteDeployer deployer = new RouteDeployer(new DefaultCamelContext(), Duration.ZERO)) {
+            DeployFolder folder = new DeployFolder(deployer);
+            for (String name : new String[] {"a.jar", "features.xml", "README", ".a.camel.yaml.swp", ".hidden.camel.yaml"}) {
+                assertFalse(folder.canHandle(Files.writeString(dir.resolve(name), "").toFile()), name);
+            }
+        }
+    }
+}
