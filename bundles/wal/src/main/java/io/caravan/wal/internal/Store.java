@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.wal.internal;
+
+import io.caravan.runtime.Config;
+import io.micrometer.core.instrument.MeterRegistry;
+import io.micrometer.core.instrument.composite.CompositeMeterRegistry;
+import java.sql.Connection;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import org.apache.camel.CamelContext;
+import org.apache.camel.health.HealthCheckRegistry;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Everything a started module has open; closed in the reverse order. */
+public final class Store implements AutoCloseable {
+    private static final Logger LOG = LoggerFactory.getLogger(Store.class);
+
+    private final CamelContext context;
+    private final Deque<AutoCloseable> opened = new ArrayDeque<>();
+
+    private Database database;
+
+    private Store(CamelContext context) {
+        this.context = context;
+    }
+
+    /** See {@link io.caravan.wal.WalModule#start}. */
+    public static AutoCloseable start(CamelContext context, Config config) throws Exception {
+        Store store = new Store(context);
+        try {
+            store.open(config);
+            return store;
+        } catch (Exception | Error e) {
+            store.close();
+            throw e;
+        }
+    }
+
+    private void open(Config config) throws Exception {
+        Schema schema = Schema.of(config.get("container.role"));
+        database = keep(Database.open(schema, config));
+        MeterRegistry registry = context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class);
+        WalMetrics metrics = keep(new WalMetrics(registry != null ? registry : new CompositeMeterRegistry()));
+        String bytes = "Size of the store's files";
+        metrics.gauge("caravan.wal.file.bytes", bytes, database, db -> Database.size(db.file()), "file", "store");
+        metrics.gauge("caravan.wal.file.bytes", bytes, database, db -> Database.size(db.walFile()), "file", "wal");
+
+        Checkpointer checkpointer = keep(new Checkpointer(database, config.getLong("wal.checkpoint.bytes"), metrics));
+        checkpointer.start();
+        bind("writer", database.writer());
+        bind("reader", database.reader());
+        bind("transaction", new TransactionPolicy(database.writer()));
+        if (schema == Schema.GATEWAY) {
+            openLog(config, checkpointer, metrics);
+        }
+        LOG.info("store [{}] is open", database.file());
+    }
+
+    private void openLog(Config config, Checkpointer checkpointer, WalMetrics metrics) throws SQLException {
+        Signals signals = Signals.of(context);
+        Receipts receipts = signals.receipts();
+        metrics.count("caravan.wal.receipts.messages", "Receipts handed to the receipts route", receipts, r -> r.sent.sum());
+        metrics.count("caravan.wal.receipts.failures", "Receipts the route failed to send", receipts, r -> r.failed.sum());
+        metrics.count("caravan.wal.receipts.dropped", "Receipts given up because too many were due", receipts, Receipts::dropped);
+        GroupCommit wal = keep(new GroupCommit(database, config, signals, checkpointer, metrics));
+        wal.start();
+        bind("wal", wal);
+        HealthCheckRegistry health = HealthCheckRegistry.get(context);
+        if (health != null) {
+            WalHealthCheck check = new WalHealthCheck(wal);
+            health.register(check);
+            keep(() -> health.unregister(check));
+        }
+        signals.committed(lastSeq()); // routes that started before the store
+    }
+
+    private long lastSeq() throws SQLException {
+        try (Connection connection = database.reader().getConnection();
+                Statement statement = connection.createStatement();
+                ResultSet row = statement.executeQuery("SELECT seq FROM sqlite_sequence WHERE name = 'wal'")) {
+            return row.next() ? row.getLong(1) : 0;
+        }
+    }
+
+    Database database() {
+        return database;
+    }
+
+    private <T extends AutoCloseable> T keep(T closeable) {
+        opened.push(closeable);
+        return closeable;
+    }
+
+    private void bind(String name, Object bean) {
+        context.getRegistry().bind(name, bean);
+        opened.push(() -> context.getRegistry().unbind(name));
+    }
+
+    @Override
+    public void close() {
+        while (!opened.isEmpty()) {
+            try {
+                opened.pop().close();
+            } catch (Exception e) {
+                LOG.warn("closing the store: {}", e.toString());
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.wal.internal;
+
+import static io.caravan.wal.internal.Fixture.row;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.sql.Connection;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import javax.sql.DataSource;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Opening, refusing to open, and who may write. */
+class StoreTest {
+    @TempDir Path directory;
+
+    @Test
+    void aNewStoreHasTheSettingsThePromiseRestsOn() throws Exception {
+        Path file = directory.resolve("a/b/gateway.db");
+        try (Fixture fixture = new Fixture(TestConfig.at(file))) {
+            assertEquals("rwx------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file.getParent())));
+            assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file)));
+            assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(Path.of(file + "-wal"))));
+            assertEquals("1", row(file, "PRAGMA user_version"));
+            assertEquals("2", row(file, "PRAGMA auto_vacuum"));
+            assertEquals("4096", row(file, "PRAGMA page_size"));
+            assertEquals("wal", row(file, "PRAGMA journal_mode"));
+            assertEquals("36", row(file, "SELECT length(log_id) FROM meta"));
+            try (Connection writer = bean(fixture, "writer").getConnection(); Statement statement = writer.createStatement()) {
+                assertEquals(2, statement.executeQuery("PRAGMA synchronous").getInt(1));
+                assertEquals(1, statement.executeQuery("PRAGMA foreign_keys").getInt(1));
+            }
+            try (Connection reader = bean(fixture, "reader").getConnection(); Statement statement = reader.createStatement()) {
+                assertThrows(SQLException.class, () -> statement.executeUpdate("DELETE FROM sink"));
+            }
+        }
+        assertFalse(Files.exists(Path.of(file + "-wal")), "a clean stop leaves one file");
+    }
+
+    @Test
+    void theCloudHasItsOwnTablesAndNoLog() throws Exception {
+        Path file = directory.resolve("cloud.db");
+        try (Fixture fixture = new Fixture(TestConfig.at(file).with("container.role", "cloud"))) {
+            assertEquals("1", row(file, "SELECT count(*) FROM sink WHERE name = 'store'"));
+            assertEquals(null, fixture.wal);
+        }
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("not a gateway's store"), e.getMessage());
+    }
+
+    @Test
+    void aNewerStoreIsRefused() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        new Fixture(TestConfig.at(file)).close();
+        Fixture.execute(file, "PRAGMA user_version = 2");
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("version 2") && e.getMessage().contains("wal.path"), e.getMessage());
+        Fixture.execute(file, "PRAGMA user_version = 1");
+        new Fixture(TestConfig.at(file)).close(); // nothing was left locked
+    }
+
+    @Test
+    void aDirectoryThatCannotBeMadeIsSaidWithAdvice() throws Exception {
+        Path plain = Files.createFile(directory.resolve("plain"));
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(plain.resolve("x/gateway.db"))).close());
+        assertTrue(e.getMessage().contains("gateway.db") && e.getMessage().contains("wal.path"), e.getMessage());
+    }
+
+    @Test
+    void aFileThatIsNoDatabaseIsLeftAlone() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        Files.writeString(file, "these are a hundred characters of something else, which nobody wants to lose to a gateway's table ....");
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("not a database"), e.getMessage());
+        assertTrue(Files.readString(file).startsWith("these are"));
+    }
+
+    @Test
+    void aSecondOpenerIsRefused() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        try (Fixture fixture = new Fixture(TestConfig.at(file))) {
+            IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+            assertTrue(e.getMessage().contains("in use by process [" + ProcessHandle.current().pid() + "]"), e.getMessage());
+            Process second = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
+                    System.getProperty("java.class.path"), CrashChild.class.getName(), file.toString(), "1", "x")
+                    .redirectErrorStream(true).redirectOutput(new File(directory.toFile(), "out")).start();
+            boolean ended = second.waitFor(30, TimeUnit.SECONDS);
+            second.destroyForcibly();
+            assertTrue(ended, "the second process was let in");
+            assertEquals(1, second.exitValue());
+            assertTrue(Files.readString(directory.resolve("out")).contains("in use by process"), Files.readString(directory.resolve("out")));
+            assertEquals("durable", fixture.append(Fixture.keyed("d/k/1", "{}")));
+        }
+    }
+
+    @Test
+    void aStoreUsedWithoutDedupeIsNoStoreAnyMore() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        try (Fixture fixture = new Fixture(TestConfig.at(file).with("wal.unsafe.dedupe", "off"))) {
+            assertEquals(List.of("durable", "durable"),
+                    fixture.appendAll(List.of(Fixture.keyed("d/k/1", "{}"), Fixture.keyed("d/k/1", "{}"))));
+            assertEquals("2", row(file, "SELECT count(*) FROM wal"));
+        }
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("wal.unsafe.dedupe"), e.getMessage());
+    }
+
+    @Test
+    void aConnectionWhoseBeginFailedIsNotGivenOutAgain() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        try (Fixture fixture = new Fixture(TestConfig.at(file))) {
+            DataSource writer = bean(fixture, "writer");
+            try (Connection other = java.sql.DriverManager.getConnection("jdbc:sqlite:" + file); Statement lock = other.createStatement()) {
+                lock.execute("BEGIN IMMEDIATE");
+                try (Connection first = writer.getConnection()) {
+                    assertThrows(SQLException.class, () -> first.setAutoCommit(false));
+                }
+                lock.execute("ROLLBACK");
+            }
+            try (Connection second = writer.getConnection(); Statement statement = second.createStatement()) {
+                assertTrue(second.getAutoCommit());
+                second.setAutoCommit(false);
+                statement.executeUpdate("UPDATE sink SET delivered = 9");
+                second.rollback();
+                second.setAutoCommit(true);
+            }
+            assertEquals("0", row(file, "SELECT max(delivered) FROM sink"));
+        }
+    }
+
+    @Test
+    void appendInsideATransactionFailsInsteadOfWaitingForItself() throws Exception {
+        try (Fixture fixture = new Fixture(TestConfig.at(directory.resolve("gateway.db")));
+                Connection mine = bean(fixture, "writer").getConnection()) {
+            assertThrows(java.util.concurrent.ExecutionException.class, () -> fixture.append(Fixture.keyed("d/k/1", "{}")));
+            assertThrows(SQLException.class, () -> bean(fixture, "writer").getConnection());
+            assertFalse(mine.isClosed());
+        }
+    }
+
+    private static DataSource bean(Fixture fixture, String name) {
+        return fixture.context.getRegistry().lookupByNameAndType(name, DataSource.class);
+    }
+}
