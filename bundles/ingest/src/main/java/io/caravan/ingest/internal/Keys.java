@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.ingest.internal;
+
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
+
+/** Idempotency keys, docs/contract.md section 3. */
+public final class Keys {
+  private static final int MAX_GIVEN = 128;
+  private static final int SEQ_DIGITS = 16;
+  private static final HexFormat HEX = HexFormat.of();
+
+  private Keys() {}
+
+  /** The number has 16 digits, so that text order is numeric order. */
+  public static String numbered(String deviceId, String bootId, long deviceSeq) {
+    String digits = Long.toString(deviceSeq);
+    return new StringBuilder(deviceId.length() + bootId.length() + SEQ_DIGITS + 2).append(deviceId).append('/').append(bootId)
+        .append('/').append("0000000000000000", digits.length(), SEQ_DIGITS).append(digits).toString();
+  }
+
+  /**
+   * By the key the device gave, else by content. Equal content is the same message within one window of the clock; two
+   * that arrive to the left and right of a window's edge are both kept.
+   */
+  public static String unnumbered(Draft draft, String given, long windowMs) {
+    if (given != null && !given.isEmpty()) {
+      return draft.deviceId + "/k/" + (plain(given) ? given : "sha256-" + hash(given.getBytes(StandardCharsets.UTF_8), new byte[0]));
+    }
+    return draft.deviceId + "/h/" + Long.toString(draft.receivedAtMs / windowMs, 36) + '-'
+        + hash(draft.topic.getBytes(StandardCharsets.UTF_8), draft.original);
+  }
+
+  /** A W3C traceparent as it is, anything else as none: it is stored and sent on. */
+  public static String traceContext(String traceparent) {
+    if (traceparent == null || traceparent.length() != 55 || !traceparent.startsWith("00-")) {
+      return null;
+    }
+    for (int i = 3; i < 55; i++) {
+      char c = traceparent.charAt(i);
+      if (i == 35 || i == 52 ? c != '-' : !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f')) {
+        return null;
+      }
+    }
+    return traceparent;
+  }
+
+  private static boolean plain(String given) {
+    return given.length() <= MAX_GIVEN && given.chars().allMatch(c -> c > ' ' && c < 127);
+  }
+
+  /** 128 bits of SHA-256. */
+  private static String hash(byte[] first, byte[] second) {
+    try {
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      digest.update(first);
+      digest.update((byte) 0);
+      return HEX.formatHex(digest.digest(second), 0, 16);
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException("every Java has SHA-256", e);
+    }
+  }
+}

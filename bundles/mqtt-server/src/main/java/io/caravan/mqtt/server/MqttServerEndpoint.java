@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.mqtt.server;
+
+import io.caravan.mqtt.server.internal.Listener;
+import io.caravan.mqtt.server.internal.Publisher;
+import io.caravan.mqtt.server.internal.Settings;
+import java.util.Set;
+import org.apache.camel.Consumer;
+import org.apache.camel.Processor;
+import org.apache.camel.Producer;
+import org.apache.camel.support.DefaultEndpoint;
+
+/** Options of {@code mqtt-server:name}; each setter is an option of the URI and documents it. */
+public class MqttServerEndpoint extends DefaultEndpoint {
+  private final MqttServerComponent component;
+  private final String name;
+  private final Settings settings = new Settings();
+  private String channel;
+  private boolean awaitAck = true;
+  private boolean ignoreAbsent;
+  private long publishTimeoutMs = 10_000;
+  private Authenticator authenticator;
+
+  MqttServerEndpoint(String uri, MqttServerComponent component, String name) {
+    super(uri, component);
+    this.component = component;
+    this.name = name;
+  }
+
+  @Override
+  public Consumer createConsumer(Processor processor) throws Exception {
+    settings.check(name);
+    Authenticator chosen = authenticator != null ? authenticator
+        : getCamelContext().getRegistry().findSingleByType(Authenticator.class);
+    Listener listener = new Listener(this, processor, name, settings, component.hub(), component::vertx, chosen);
+    configureConsumer(listener);
+    return listener;
+  }
+
+  @Override
+  public Producer createProducer() {
+    return new Publisher(this, component.hub(), component::vertx, component::completions,
+        new Publisher.Options(channel, awaitAck, ignoreAbsent, publishTimeoutMs));
+  }
+
+  /** Consumer: address to listen on; default 127.0.0.1. */
+  public void setHost(String host) {
+    settings.host = host;
+  }
+
+  /** Consumer: port to listen on, 0 for any free one; default 1883. */
+  public void setPort(int port) {
+    settings.port = port;
+  }
+
+  /** Consumer: event loops the connections are spread over; default 2. */
+  public void setEventLoops(int eventLoops) {
+    settings.eventLoops = eventLoops;
+  }
+
+  /**
+   * Consumer: messages of one connection that may be unanswered, 1 to 65535; default 500. Announced to MQTT 5 clients,
+   * who are disconnected (0x93) if they exceed it with QoS 1; the socket of everybody else is not read beyond it.
+   */
+  public void setReceiveMaximum(int receiveMaximum) {
+    settings.receiveMaximum = receiveMaximum;
+  }
+
+  /** Consumer: messages of all connections that may be unanswered before sockets are no longer read; default 10000. */
+  public void setMaxInFlight(int maxInFlight) {
+    settings.maxInFlight = maxInFlight;
+  }
+
+  /** Consumer: their payload bytes, likewise; default 32 MiB. */
+  public void setMaxInFlightBytes(long maxInFlightBytes) {
+    settings.maxInFlightBytes = maxInFlightBytes;
+  }
+
+  /** Consumer: connections; one more is refused with 0x97 (3.1.1: 3); default 1000. */
+  public void setMaxConnections(int maxConnections) {
+    settings.maxConnections = maxConnections;
+  }
+
+  /**
+   * Consumer: MQTT packet size, bytes, announced to MQTT 5 clients; default 69632 (a payload of 65536 with topic and
+   * properties). A larger one ends the connection (0x95); a payload that only exceeds {@code ingest.max.bytes} is
+   * rejected by the route instead.
+   */
+  public void setMaxPacketBytes(int maxPacketBytes) {
+    settings.maxPacketBytes = maxPacketBytes;
+  }
+
+  /** Consumer: time a new connection has to be accepted, milliseconds; default 10000. */
+  public void setConnectTimeoutMs(long connectTimeoutMs) {
+    settings.connectTimeoutMs = connectTimeoutMs;
+  }
+
+  /** Consumer: largest keep-alive, seconds; MQTT 5 clients that ask for more or none are told this; default 300. */
+  public void setKeepAliveSeconds(int keepAliveSeconds) {
+    settings.keepAliveSeconds = keepAliveSeconds;
+  }
+
+  /**
+   * Consumer: a device whose message the store could not take is disconnected (0x89) after half to all of this time,
+   * milliseconds, and sends it again when it comes back; default 2000.
+   */
+  public void setFailureDelayMs(long failureDelayMs) {
+    settings.failureDelayMs = failureDelayMs;
+  }
+
+  /**
+   * Consumer: {@code any} (default): a connection may act for any device; {@code own}: only for the one named by its
+   * client certificate, else its user name, else its client id.
+   */
+  public void setIdentity(String identity) {
+    if (!Set.of("any", "own").contains(identity)) {
+      throw new IllegalArgumentException("identity [" + identity + "] must be any or own, in " + getEndpointUri());
+    }
+    settings.ownOnly = identity.equals("own");
+  }
+
+  /** Consumer: who may connect; default: the one {@link Authenticator} in the registry, else everybody. */
+  public void setAuthenticator(Authenticator authenticator) {
+    this.authenticator = authenticator;
+  }
+
+  /** Consumer: PEM file with the server's certificate and chain; makes it a TLS listener (1.2 and 1.3). */
+  public void setTlsCert(String tlsCert) {
+    settings.tlsCert = tlsCert;
+  }
+
+  /** Consumer: PEM file (PKCS#8) with the server's key. */
+  public void setTlsKey(String tlsKey) {
+    settings.tlsKey = tlsKey;
+  }
+
+  /** Consumer: PEM file with the authorities of client certificates; makes a client certificate compulsory. */
+  public void setTlsClientCa(String tlsClientCa) {
+    settings.tlsClientCa = tlsClientCa;
+  }
+
+  /** Consumer: PEM file with revoked client certificates, read when the route starts. */
+  public void setTlsCrl(String tlsCrl) {
+    settings.tlsCrl = tlsCrl;
+  }
+
+  /**
+   * Consumer: endpoint URI that gets the device id, as body and as header {@code CaravanDeviceId}, when a device
+   * subscribed to its receipts; on a worker thread.
+   */
+  public void setOnReceiptsSubscribed(String onReceiptsSubscribed) {
+    settings.onReceiptsSubscribed = onReceiptsSubscribed;
+  }
+
+  /** Producer: {@code commands} or {@code receipts}: publish to {@code devices/${CaravanDeviceId}/<channel>}. */
+  public void setChannel(String channel) {
+    this.channel = channel;
+  }
+
+  /** Producer: end the exchange with the device's PUBACK (default), or as soon as the message was handed over. */
+  public void setAwaitAck(boolean awaitAck) {
+    this.awaitAck = awaitAck;
+  }
+
+  /** Producer: an absent device is no error; default false. */
+  public void setIgnoreAbsent(boolean ignoreAbsent) {
+    this.ignoreAbsent = ignoreAbsent;
+  }
+
+  /** Producer: time the device has to acknowledge, milliseconds; default 10000. */
+  public void setPublishTimeoutMs(long publishTimeoutMs) {
+    if (publishTimeoutMs < 1) {
+      throw new IllegalArgumentException("publishTimeoutMs [" + publishTimeoutMs + "] must be at least 1, in " + getEndpointUri());
+    }
+    this.publishTimeoutMs = publishTimeoutMs;
+  }
+}

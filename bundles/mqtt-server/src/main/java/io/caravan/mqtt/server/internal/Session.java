@@ -1,0 +1,857 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.mqtt.server.internal;
+
+import io.caravan.mqtt.server.Authenticator;
+import io.caravan.mqtt.server.Connections;
+import io.caravan.mqtt.server.DeviceNotConnectedException;
+import io.caravan.mqtt.server.PublishRefusedException;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.ByteBufUtil;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.handler.codec.mqtt.MqttConnAckMessage;
+import io.netty.handler.codec.mqtt.MqttConnAckVariableHeader;
+import io.netty.handler.codec.mqtt.MqttConnectMessage;
+import io.netty.handler.codec.mqtt.MqttConnectReturnCode;
+import io.netty.handler.codec.mqtt.MqttFixedHeader;
+import io.netty.handler.codec.mqtt.MqttMessage;
+import io.netty.handler.codec.mqtt.MqttMessageIdAndPropertiesVariableHeader;
+import io.netty.handler.codec.mqtt.MqttMessageType;
+import io.netty.handler.codec.mqtt.MqttProperties;
+import io.netty.handler.codec.mqtt.MqttProperties.IntegerProperty;
+import io.netty.handler.codec.mqtt.MqttProperties.MqttPropertyType;
+import io.netty.handler.codec.mqtt.MqttProperties.StringProperty;
+import io.netty.handler.codec.mqtt.MqttPubReplyMessageVariableHeader;
+import io.netty.handler.codec.mqtt.MqttPublishMessage;
+import io.netty.handler.codec.mqtt.MqttPublishVariableHeader;
+import io.netty.handler.codec.mqtt.MqttQoS;
+import io.netty.handler.codec.mqtt.MqttReasonCodeAndPropertiesVariableHeader;
+import io.netty.handler.codec.mqtt.MqttSubAckMessage;
+import io.netty.handler.codec.mqtt.MqttSubAckPayload;
+import io.netty.handler.codec.mqtt.MqttSubscribeMessage;
+import io.netty.handler.codec.mqtt.MqttTopicSubscription;
+import io.netty.handler.codec.mqtt.MqttUnacceptableProtocolVersionException;
+import io.netty.handler.codec.mqtt.MqttUnsubAckMessage;
+import io.netty.handler.codec.mqtt.MqttUnsubAckPayload;
+import io.netty.handler.codec.mqtt.MqttUnsubscribeMessage;
+import io.netty.util.ReferenceCountUtil;
+import io.vertx.core.net.impl.NetSocketInternal;
+import java.nio.charset.StandardCharsets;
+import java.security.cert.X509Certificate;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.atomic.AtomicBoolean;
+import javax.naming.InvalidNameException;
+import javax.naming.ldap.LdapName;
+import javax.net.ssl.SSLPeerUnverifiedException;
+import org.apache.camel.Exchange;
+
+/**
+ * One connection, from its first byte to its end. Everything runs on the connection's event loop, except what says "any
+ * thread".
+ *
+ * <p>Answers go out in the order of the messages, as MQTT demands: {@code pending} is that order, and only its completed
+ * head is answered. Many are answered by one write.
+ */
+final class Session {
+  static final int SERVER_SHUTTING_DOWN = 0x8B;
+  static final int SESSION_TAKEN_OVER = 0x8E;
+  private static final int NO_SUBSCRIPTION_EXISTED = 0x11;
+  private static final int UNSPECIFIED = 0x80;
+  private static final int MALFORMED = 0x81;
+  private static final int PROTOCOL_ERROR = 0x82;
+  private static final int CLIENT_ID_NOT_VALID = 0x85;
+  private static final int NOT_AUTHORIZED = 0x87;
+  private static final int SERVER_UNAVAILABLE = 0x88;
+  private static final int SERVER_BUSY = 0x89;
+  private static final int BAD_AUTHENTICATION_METHOD = 0x8C;
+  private static final int KEEP_ALIVE_TIMEOUT = 0x8D;
+  private static final int TOPIC_FILTER_INVALID = 0x8F;
+  private static final int TOPIC_NAME_INVALID = 0x90;
+  private static final int RECEIVE_MAXIMUM_EXCEEDED = 0x93;
+  private static final int TOPIC_ALIAS_INVALID = 0x94;
+  private static final int QUOTA_EXCEEDED = 0x97;
+  private static final int RETAIN_NOT_SUPPORTED = 0x9A;
+  private static final int QOS_NOT_SUPPORTED = 0x9B;
+  private static final int SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E;
+  private static final int SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1;
+  private static final int WILDCARDS_NOT_SUPPORTED = 0xA2;
+
+  /** Why the socket is not read. */
+  private static final int AUTHENTICATING = 1;
+  private static final int OWN_WINDOW = 2;
+  private static final int ALL_IN_FLIGHT = 4;
+  private static final int NOT_WRITABLE = 8;
+  private static final int SUSPENDED = 16;
+  private static final int FAILED = 32;
+
+  private static final int MAX_CLIENT_ID = 128;
+  private static final int MAX_SUBSCRIPTIONS = 64;
+  private static final int MAX_QUEUED = 100;
+  /** Messages to a device that wait for its PUBACK, if it announces no smaller receive maximum. */
+  private static final int DEVICE_WINDOW = 32;
+  /** A close right after DISCONNECT, with bytes unread, would reset the connection and lose the reason. */
+  private static final long LINGER_MS = 250;
+
+  private enum State { NEW, AUTHENTICATING, OPEN, FAILING, ENDED }
+
+  private final Listener listener;
+  private final Loop loop;
+  private final NetSocketInternal socket;
+  private final ChannelHandlerContext channel;
+  private State state = State.NEW;
+  private long decoded;
+  private int paused;
+  /** Messages decoded out of bytes that had been read when the socket was paused. */
+  private final Deque<MqttMessage> held = new ArrayDeque<>();
+  private boolean draining;
+
+  private volatile String clientId;
+  private volatile String identity;
+  /** The only device it may act for; null: any. */
+  private String bound;
+  private boolean v5;
+  private boolean problemInformation = true;
+  private long keepAliveMs;
+  private long lastPacketMs;
+  private long connectedAtMs;
+
+  private final Deque<Publication> pending = new ArrayDeque<>();
+  private int pendingQos1;
+  private volatile int inFlight;
+  private volatile long published;
+  private final AtomicBoolean awake = new AtomicBoolean();
+  private String lastTopic;
+  private String lastDevice;
+
+  /** Topic to granted QoS; written on the loop, read by any thread. */
+  private final Map<String, Integer> subscriptions = new ConcurrentHashMap<>(4);
+  private final Map<Integer, Delivery> outgoing = new HashMap<>(4);
+  private final Deque<Delivery> queued = new ArrayDeque<>(0);
+  private int outgoingWindow = DEVICE_WINDOW;
+  private long maxOutgoingBytes = Long.MAX_VALUE;
+  private int lastPacketId;
+
+  Session(Listener listener, Loop loop, NetSocketInternal socket) {
+    this.listener = listener;
+    this.loop = loop;
+    this.socket = socket;
+    this.channel = socket.channelHandlerContext();
+    this.lastPacketMs = loop.nowMs();
+  }
+
+  void start() {
+    socket.messageHandler(message -> {
+      decoded++;
+      receive((MqttMessage) message);
+    });
+    socket.exceptionHandler(e -> close());
+    socket.closeHandler(none -> ended0());
+    socket.drainHandler(none -> resume(NOT_WRITABLE));
+  }
+
+  // ---------------------------------------------------------------------------------------------- reading
+
+  private void receive(MqttMessage message) {
+    lastPacketMs = loop.nowMs();
+    if (paused != 0 || draining) {
+      held.add(message);
+      return;
+    }
+    dispatch(message);
+  }
+
+  private void dispatch(MqttMessage message) {
+    try {
+      if (state == State.ENDED || state == State.FAILING) {
+        return;
+      }
+      if (message.decoderResult().isFailure()) {
+        undecodable(message.decoderResult().cause());
+        return;
+      }
+      MqttMessageType type = message.fixedHeader().messageType();
+      if (state == State.NEW) {
+        if (type == MqttMessageType.CONNECT) {
+          connect((MqttConnectMessage) message);
+        } else {
+          close();
+        }
+        return;
+      }
+      switch (type) {
+        case PUBLISH -> publish((MqttPublishMessage) message);
+        case PUBACK -> acknowledged((MqttPubReplyMessageVariableHeader) message.variableHeader());
+        case SUBSCRIBE -> subscribe((MqttSubscribeMessage) message);
+        case UNSUBSCRIBE -> unsubscribe((MqttUnsubscribeMessage) message);
+        case PINGREQ -> write(MqttMessage.PINGRESP);
+        case DISCONNECT -> close();
+        default -> disconnect(PROTOCOL_ERROR, "a client does not send " + type + " here");
+      }
+    } catch (RuntimeException e) {
+      listener.seldom().warn("mqtt-server:{} connection [{}] ended: a packet could not be handled", listener.name(), clientId, e);
+      disconnect(UNSPECIFIED);
+    } finally {
+      ReferenceCountUtil.release(message);
+    }
+  }
+
+  private void undecodable(Throwable cause) {
+    if (state == State.NEW && cause instanceof MqttUnacceptableProtocolVersionException) {
+      refuse(0x01);
+    } else {
+      refusePacket(MALFORMED);
+    }
+  }
+
+  /** Ends the connection because of bytes that are no acceptable packet. */
+  void refusePacket(int reasonCode) {
+    if (state == State.OPEN) {
+      listener.published(Meters.Outcome.PROTOCOL);
+    }
+    disconnect(reasonCode);
+  }
+
+  private void pause(int why) {
+    if (paused == 0) {
+      channel.channel().config().setAutoRead(false);
+    }
+    paused |= why;
+  }
+
+  private void resume(int why) {
+    if ((paused & why) == 0) {
+      return;
+    }
+    paused &= ~why;
+    if (paused != 0 || draining) {
+      return;
+    }
+    draining = true;
+    try {
+      while (paused == 0 && !held.isEmpty()) {
+        dispatch(held.poll());
+      }
+    } finally {
+      draining = false;
+    }
+    if (paused == 0 && state != State.ENDED) {
+      lastPacketMs = loop.nowMs();
+      channel.channel().config().setAutoRead(true);
+    }
+  }
+
+  void suspend() {
+    pause(SUSPENDED);
+  }
+
+  void resume() {
+    resume(SUSPENDED);
+  }
+
+  void uncongested() {
+    resume(ALL_IN_FLIGHT);
+  }
+
+  void sweep(long nowMs) {
+    switch (state) {
+      case NEW, AUTHENTICATING -> {
+        if (nowMs - lastPacketMs > listener.settings().connectTimeoutMs) {
+          close();
+        }
+      }
+      case OPEN -> {
+        if (keepAliveMs > 0 && paused == 0 && nowMs - lastPacketMs > keepAliveMs + keepAliveMs / 2) {
+          disconnect(KEEP_ALIVE_TIMEOUT);
+        }
+      }
+      default -> { }
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- connecting
+
+  private void connect(MqttConnectMessage message) {
+    int level = message.variableHeader().version();
+    v5 = level == 5;
+    if (level < 4) {
+      refuse(0x01);
+      return;
+    }
+    MqttProperties properties = message.variableHeader().properties();
+    String id = message.payload().clientIdentifier();
+    boolean assigned = id == null || id.isEmpty();
+    if (assigned && !v5 && !message.variableHeader().isCleanSession()
+        || !assigned && (id.length() > MAX_CLIENT_ID || id.chars().anyMatch(Character::isISOControl))) {
+      refuse(CLIENT_ID_NOT_VALID);
+      return;
+    }
+    if (v5 && property(properties, MqttPropertyType.AUTHENTICATION_METHOD) != null) {
+      refuse(BAD_AUTHENTICATION_METHOD);
+      return;
+    }
+    // A will is accepted and never published; one that could not be accepted at all must be refused (MQTT 5, 3.1.2).
+    if (v5 && message.variableHeader().isWillFlag()) {
+      if (message.variableHeader().isWillRetain()) {
+        refuse(RETAIN_NOT_SUPPORTED);
+        return;
+      }
+      if (message.variableHeader().willQos() > 1) {
+        refuse(QOS_NOT_SUPPORTED);
+        return;
+      }
+    }
+    if (v5) {
+      int receiveMaximum = integer(properties, MqttPropertyType.RECEIVE_MAXIMUM, 65_535);
+      long maximumPacket = Integer.toUnsignedLong(integer(properties, MqttPropertyType.MAXIMUM_PACKET_SIZE, -1));
+      if (receiveMaximum == 0 || maximumPacket == 0) {
+        refuse(PROTOCOL_ERROR);
+        return;
+      }
+      outgoingWindow = Math.min(outgoingWindow, receiveMaximum);
+      maxOutgoingBytes = maximumPacket;
+      problemInformation = integer(properties, MqttPropertyType.REQUEST_PROBLEM_INFORMATION, 1) == 1;
+    }
+    int asked = message.variableHeader().keepAliveTimeSeconds();
+    int cap = listener.settings().keepAliveSeconds;
+    boolean capped = v5 && (asked == 0 || asked > cap);
+    keepAliveMs = 1000L * (capped ? cap : asked);
+    clientId = assigned ? "auto-" + UUID.randomUUID() : id;
+    String username = message.variableHeader().hasUserName() ? message.payload().userName() : null;
+    String certificate = certificateName();
+    identity = certificate != null ? certificate : username != null && !username.isEmpty() ? username : clientId;
+    boolean sessionExpiry = integer(properties, MqttPropertyType.SESSION_EXPIRY_INTERVAL, 0) != 0;
+    Authenticator authenticator = listener.authenticator();
+    if (authenticator == null) {
+      accept(null, assigned, capped, sessionExpiry);
+      return;
+    }
+    state = State.AUTHENTICATING;
+    pause(AUTHENTICATING);
+    byte[] password = message.variableHeader().hasPassword() ? message.payload().passwordInBytes() : null;
+    authenticator.authenticate(new Authenticator.ConnectRequest(listener.name(), clientId, username, password, certificate,
+            socket.remoteAddress().hostAddress(), level))
+        .whenComplete((decision, failure) -> later(() -> {
+          if (state != State.AUTHENTICATING) {
+            return;
+          }
+          if (failure != null || decision == null) {
+            listener.seldom().warn("mqtt-server:{} connection [{}] refused: the authenticator failed", listener.name(), clientId, failure);
+            refuse(SERVER_UNAVAILABLE);
+          } else if (decision.reasonCode() != 0) {
+            refuse(decision.reasonCode());
+          } else {
+            accept(decision.deviceId(), assigned, capped, sessionExpiry);
+          }
+          resume(AUTHENTICATING);
+        }));
+  }
+
+  private void accept(String deviceId, boolean assigned, boolean capped, boolean sessionExpiry) {
+    if (!listener.enter()) {
+      refuse(QUOTA_EXCEEDED);
+      return;
+    }
+    state = State.OPEN;
+    connectedAtMs = System.currentTimeMillis();
+    if (deviceId != null) {
+      identity = deviceId;
+      bound = deviceId;
+    } else if (listener.settings().ownOnly) {
+      bound = identity;
+    }
+    MqttProperties properties = MqttProperties.NO_PROPERTIES;
+    if (v5) {
+      properties = new MqttProperties();
+      properties.add(new IntegerProperty(MqttPropertyType.RECEIVE_MAXIMUM.value(), listener.settings().receiveMaximum));
+      properties.add(new IntegerProperty(MqttPropertyType.MAXIMUM_QOS.value(), 1));
+      properties.add(new IntegerProperty(MqttPropertyType.RETAIN_AVAILABLE.value(), 0));
+      properties.add(new IntegerProperty(MqttPropertyType.MAXIMUM_PACKET_SIZE.value(), listener.settings().maxPacketBytes));
+      properties.add(new IntegerProperty(MqttPropertyType.TOPIC_ALIAS_MAXIMUM.value(), 0));
+      properties.add(new IntegerProperty(MqttPropertyType.WILDCARD_SUBSCRIPTION_AVAILABLE.value(), 0));
+      properties.add(new IntegerProperty(MqttPropertyType.SUBSCRIPTION_IDENTIFIER_AVAILABLE.value(), 0));
+      properties.add(new IntegerProperty(MqttPropertyType.SHARED_SUBSCRIPTION_AVAILABLE.value(), 0));
+      if (assigned) {
+        properties.add(new StringProperty(MqttPropertyType.ASSIGNED_CLIENT_IDENTIFIER.value(), clientId));
+      }
+      if (capped) {
+        properties.add(new IntegerProperty(MqttPropertyType.SERVER_KEEP_ALIVE.value(), listener.settings().keepAliveSeconds));
+      }
+      if (sessionExpiry) {
+        properties.add(new IntegerProperty(MqttPropertyType.SESSION_EXPIRY_INTERVAL.value(), 0));
+      }
+    }
+    write(connack(MqttConnectReturnCode.CONNECTION_ACCEPTED, properties));
+    listener.hub().open(this);
+    if (listener.congested()) {
+      pause(ALL_IN_FLIGHT);
+    }
+    if (listener.suspended()) {
+      pause(SUSPENDED);
+    }
+  }
+
+  /** @param reasonCode an MQTT 5 code, or 1 for the wrong protocol version */
+  private void refuse(int reasonCode) {
+    int code = reasonCode;
+    if (!v5 && code > 5) {
+      code = switch (reasonCode) {
+        case CLIENT_ID_NOT_VALID -> 0x02;
+        case 0x86 -> 0x04;
+        case NOT_AUTHORIZED, 0x8A -> 0x05;
+        default -> 0x03;
+      };
+    }
+    write(connack(MqttConnectReturnCode.valueOf((byte) code), MqttProperties.NO_PROPERTIES));
+    end();
+  }
+
+  private static MqttConnAckMessage connack(MqttConnectReturnCode code, MqttProperties properties) {
+    return new MqttConnAckMessage(fixed(MqttMessageType.CONNACK, MqttQoS.AT_MOST_ONCE),
+        new MqttConnAckVariableHeader(code, /* sessionPresent= */ false, properties));
+  }
+
+  private String certificateName() {
+    if (!socket.isSsl() || Settings.blank(listener.settings().tlsClientCa)) {
+      return null;
+    }
+    try {
+      X509Certificate certificate = (X509Certificate) socket.sslSession().getPeerCertificates()[0];
+      return new LdapName(certificate.getSubjectX500Principal().getName()).getRdns().stream()
+          .filter(rdn -> rdn.getType().equalsIgnoreCase("CN")).map(rdn -> rdn.getValue().toString()).findFirst().orElse(null);
+    } catch (SSLPeerUnverifiedException | InvalidNameException e) {
+      return null;
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- publishing
+
+  private void publish(MqttPublishMessage message) {
+    MqttQoS qos = message.fixedHeader().qosLevel();
+    MqttPublishVariableHeader header = message.variableHeader();
+    int packetId = qos == MqttQoS.AT_MOST_ONCE ? 0 : header.packetId();
+    if (qos == MqttQoS.EXACTLY_ONCE) {
+      listener.published(Meters.Outcome.PROTOCOL);
+      disconnect(QOS_NOT_SUPPORTED, "the maximum QoS is 1");
+      return;
+    }
+    if (v5 && message.fixedHeader().isRetain()) {
+      listener.published(Meters.Outcome.PROTOCOL);
+      disconnect(RETAIN_NOT_SUPPORTED, "nothing is retained here");
+      return;
+    }
+    MqttProperties properties = header.properties();
+    if (!properties.isEmpty() && property(properties, MqttPropertyType.TOPIC_ALIAS) != null) {
+      listener.published(Meters.Outcome.PROTOCOL);
+      disconnect(TOPIC_ALIAS_INVALID, "the topic alias maximum is 0");
+      return;
+    }
+    if (v5 && packetId != 0 && pendingQos1 >= listener.settings().receiveMaximum) {
+      listener.published(Meters.Outcome.PROTOCOL);
+      disconnect(RECEIVE_MAXIMUM_EXCEEDED, "the receive maximum is " + listener.settings().receiveMaximum);
+      return;
+    }
+    String topic = header.topicName();
+    String device = device(topic, packetId);
+    if (device == null) {
+      return;
+    }
+    published++;
+    byte[] body = ByteBufUtil.getBytes(message.payload());
+    Exchange exchange = properties.isEmpty() ? listener.exchange(body, topic, device, null, null, null)
+        : listener.exchange(body, topic, device, text(properties, MqttPropertyType.CONTENT_TYPE),
+            user(properties, "caravan-idempotency-key"), user(properties, "traceparent"));
+    Publication publication = new Publication(this, exchange, packetId, body.length);
+    enqueue(publication);
+    if (listener.take(body.length)) {
+      pause(ALL_IN_FLIGHT);
+    }
+    listener.getAsyncProcessor().process(exchange, publication);
+  }
+
+  private void enqueue(Publication publication) {
+    pending.add(publication);
+    if (publication.packetId != 0) {
+      pendingQos1++;
+    }
+    inFlight = pending.size();
+    // An MQTT 5 client keeps its QoS 1 messages within the window itself; TCP must hold all the others.
+    if (pending.size() - (v5 ? pendingQos1 : 0) >= listener.settings().receiveMaximum) {
+      pause(OWN_WINDOW);
+    }
+  }
+
+  /** The device a message speaks for; null: the message was refused. */
+  private String device(String topic, int packetId) {
+    if (topic.equals(lastTopic)) {
+      return lastDevice;
+    }
+    if (!Topics.published(topic)) {
+      refuseMessage(packetId, Meters.Outcome.BAD_TOPIC, TOPIC_NAME_INVALID);
+      return null;
+    }
+    String device = Topics.device(topic);
+    if (!Topics.validDevice(device)) {
+      refuseMessage(packetId, Meters.Outcome.BAD_DEVICE_ID, TOPIC_NAME_INVALID);
+      return null;
+    }
+    if (bound != null && !bound.equals(device)) {
+      refuseMessage(packetId, Meters.Outcome.NOT_AUTHORIZED, NOT_AUTHORIZED);
+      return null;
+    }
+    lastTopic = topic;
+    lastDevice = device;
+    return device;
+  }
+
+  private void refuseMessage(int packetId, Meters.Outcome outcome, int reasonCode) {
+    listener.published(outcome);
+    if (!v5) {
+      // MQTT 3.1.1 has no way to say no to a message, and yes would be a lie.
+      disconnect(reasonCode);
+    } else if (packetId != 0) {
+      enqueue(Publication.refused(this, packetId, reasonCode, outcome.reason.isEmpty() ? outcome.outcome : outcome.reason));
+      wake();
+    }
+  }
+
+  /** Any thread: an answer may be ready. */
+  void wake() {
+    if (awake.compareAndSet(false, true)) {
+      loop.wake(this);
+    }
+  }
+
+  void answer() {
+    awake.set(false);
+    if (state != State.OPEN) {
+      return;
+    }
+    ByteBuf out = null;
+    for (Publication head = pending.peek(); head != null; head = pending.peek()) {
+      int answer = head.answer();
+      if (answer == Publication.WAITING) {
+        break;
+      }
+      pending.poll();
+      if (answer == Publication.FAILED) {
+        flush(out);
+        fail();
+        return;
+      }
+      if (head.packetId == 0) {
+        continue;
+      }
+      pendingQos1--;
+      if (out == null) {
+        out = channel.alloc().buffer(256);
+      }
+      puback(out, head.packetId, answer, head.detail);
+    }
+    inFlight = pending.size();
+    flush(out);
+    if (pending.size() <= listener.settings().receiveMaximum / 2) {
+      resume(OWN_WINDOW);
+    }
+  }
+
+  private void puback(ByteBuf out, int packetId, int reasonCode, String detail) {
+    if (reasonCode == Publication.SUCCESS || !v5) {
+      out.writeByte(0x40).writeByte(2).writeShort(packetId);
+    } else if (detail == null || detail.length() > 100 || !problemInformation) {
+      out.writeByte(0x40).writeByte(3).writeShort(packetId).writeByte(reasonCode);
+    } else {
+      // Reason String; at most 100 ASCII characters, so that both lengths fit into one byte.
+      byte[] text = detail.getBytes(StandardCharsets.US_ASCII);
+      out.writeByte(0x40).writeByte(7 + text.length).writeShort(packetId).writeByte(reasonCode)
+          .writeByte(3 + text.length).writeByte(MqttPropertyType.REASON_STRING.value()).writeShort(text.length).writeBytes(text);
+    }
+  }
+
+  private void flush(ByteBuf out) {
+    if (out != null) {
+      channel.writeAndFlush(out, channel.voidPromise());
+      if (!channel.channel().isWritable()) {
+        pause(NOT_WRITABLE);
+      }
+    }
+  }
+
+  /** The store cannot take messages now: nothing more is read, and after a while the device is sent away to come back. */
+  private void fail() {
+    state = State.FAILING;
+    pause(FAILED);
+    pending.clear();
+    inFlight = 0;
+    long delay = listener.settings().failureDelayMs;
+    loop.after(Math.max(1, delay / 2 + ThreadLocalRandom.current().nextLong(delay / 2 + 1)),
+        () -> disconnect(SERVER_BUSY, "the store cannot take messages now"));
+  }
+
+  // ---------------------------------------------------------------------------------------------- subscribing
+
+  private void subscribe(MqttSubscribeMessage message) {
+    if (v5 && property(message.idAndPropertiesVariableHeader().properties(), MqttPropertyType.SUBSCRIPTION_IDENTIFIER) != null) {
+      disconnect(SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
+      return;
+    }
+    List<MqttTopicSubscription> asked = message.payload().topicSubscriptions();
+    int[] codes = new int[asked.size()];
+    List<String> receipts = new ArrayList<>(1);
+    for (int i = 0; i < codes.length; i++) {
+      String filter = asked.get(i).topicFilter();
+      int qos = Math.min(1, asked.get(i).qualityOfService().value());
+      codes[i] = refusal(filter, qos);
+      if (codes[i] == qos) {
+        subscriptions.put(filter, qos);
+        listener.hub().subscribe(filter, this);
+        if (Topics.channel(filter).equals("receipts")) {
+          receipts.add(Topics.device(filter));
+        }
+      } else if (!v5) {
+        codes[i] = UNSPECIFIED;
+      }
+    }
+    write(new MqttSubAckMessage(fixed(MqttMessageType.SUBACK, MqttQoS.AT_MOST_ONCE),
+        new MqttMessageIdAndPropertiesVariableHeader(message.variableHeader().messageId(), MqttProperties.NO_PROPERTIES),
+        new MqttSubAckPayload(codes)));
+    receipts.forEach(listener::receiptsSubscribed);
+  }
+
+  private int refusal(String filter, int qos) {
+    if (filter == null) {
+      return TOPIC_FILTER_INVALID;
+    }
+    if (filter.startsWith("$share/")) {
+      return SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
+    }
+    if (filter.indexOf('+') >= 0 || filter.indexOf('#') >= 0) {
+      return WILDCARDS_NOT_SUPPORTED;
+    }
+    if (!Topics.subscribed(filter) || !Topics.validDevice(Topics.device(filter))) {
+      return TOPIC_FILTER_INVALID;
+    }
+    if (bound != null && !bound.equals(Topics.device(filter))) {
+      return NOT_AUTHORIZED;
+    }
+    return subscriptions.size() < MAX_SUBSCRIPTIONS || subscriptions.containsKey(filter) ? qos : QUOTA_EXCEEDED;
+  }
+
+  private void unsubscribe(MqttUnsubscribeMessage message) {
+    List<Short> codes = new ArrayList<>();
+    for (String filter : message.payload().topics()) {
+      boolean was = filter != null && subscriptions.remove(filter) != null;
+      if (was) {
+        listener.hub().unsubscribe(filter, this);
+      }
+      codes.add((short) (was ? 0 : NO_SUBSCRIPTION_EXISTED));
+    }
+    write(new MqttUnsubAckMessage(fixed(MqttMessageType.UNSUBACK, MqttQoS.AT_MOST_ONCE),
+        new MqttMessageIdAndPropertiesVariableHeader(message.variableHeader().messageId(), MqttProperties.NO_PROPERTIES),
+        new MqttUnsubAckPayload(v5 ? codes : List.of())));
+  }
+
+  // ---------------------------------------------------------------------------------------------- to the device
+
+  void deliver(Delivery delivery) {
+    Integer qos = subscriptions.get(delivery.topic);
+    if (state != State.OPEN && state != State.FAILING || qos == null) {
+      delivery.failed(gone(delivery));
+    } else if (delivery.awaitAck && qos == 0) {
+      delivery.failed(new DeviceNotConnectedException("[" + delivery.topic + "] is subscribed with QoS 0, which gives no"
+          + " acknowledgement: the device must subscribe with QoS 1"));
+    } else if (delivery.maxBytes > maxOutgoingBytes) {
+      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] up to " + delivery.maxBytes
+          + " bytes exceed the device's maximum packet size " + maxOutgoingBytes));
+    } else if (qos == 1 && outgoing.size() >= outgoingWindow) {
+      if (queued.size() >= MAX_QUEUED) {
+        delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device has not acknowledged "
+            + outgoing.size() + " messages and " + queued.size() + " more wait"));
+      } else {
+        queued.add(delivery);
+      }
+    } else {
+      send(delivery, qos);
+    }
+  }
+
+  private void send(Delivery delivery, int qos) {
+    int packetId = 0;
+    if (qos == 1) {
+      do {
+        lastPacketId = lastPacketId % 65_535 + 1;
+      } while (outgoing.containsKey(lastPacketId));
+      packetId = lastPacketId;
+      outgoing.put(packetId, delivery);
+    }
+    write(new MqttPublishMessage(fixed(MqttMessageType.PUBLISH, MqttQoS.valueOf(qos)),
+        new MqttPublishVariableHeader(delivery.topic, packetId, v5 ? delivery.properties : MqttProperties.NO_PROPERTIES),
+        Unpooled.wrappedBuffer(delivery.payload)));
+    if (!delivery.awaitAck) {
+      delivery.succeeded();
+    }
+  }
+
+  private void acknowledged(MqttPubReplyMessageVariableHeader header) {
+    Delivery delivery = outgoing.remove(header.messageId());
+    if (delivery == null) {
+      return;
+    }
+    int reasonCode = header.reasonCode() & 0xFF;
+    if (reasonCode < 0x80) {
+      delivery.succeeded();
+    } else {
+      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device answered 0x" + Integer.toHexString(reasonCode)));
+    }
+    while (!queued.isEmpty() && outgoing.size() < outgoingWindow) {
+      Delivery next = queued.poll();
+      if (!next.ended() || !next.awaitAck) {
+        deliver(next);
+      }
+    }
+  }
+
+  private static DeviceNotConnectedException gone(Delivery delivery) {
+    return new DeviceNotConnectedException("the connection subscribed to [" + delivery.topic + "] ended before it acknowledged");
+  }
+
+  // ---------------------------------------------------------------------------------------------- ending
+
+  void disconnect(int reasonCode) {
+    disconnect(reasonCode, null);
+  }
+
+  private void disconnect(int reasonCode, String reason) {
+    if (state == State.ENDED) {
+      return;
+    }
+    if (v5 && (state == State.OPEN || state == State.FAILING)) {
+      MqttProperties properties = MqttProperties.NO_PROPERTIES;
+      if (reason != null && problemInformation) {
+        properties = new MqttProperties();
+        properties.add(new StringProperty(MqttPropertyType.REASON_STRING.value(), reason));
+      }
+      write(new MqttMessage(fixed(MqttMessageType.DISCONNECT, MqttQoS.AT_MOST_ONCE),
+          new MqttReasonCodeAndPropertiesVariableHeader((byte) reasonCode, properties)));
+      end();
+    } else {
+      close();
+    }
+  }
+
+  /** Reads and drops what the client had sent, so that it gets to see the last packet written; then closes. */
+  private void end() {
+    leave();
+    channel.channel().config().setAutoRead(true);
+    loop.after(LINGER_MS, socket::close);
+  }
+
+  private void close() {
+    leave();
+    socket.close();
+  }
+
+  private void ended0() {
+    leave();
+    loop.ended(this);
+  }
+
+  private void leave() {
+    if (state == State.ENDED) {
+      return;
+    }
+    boolean open = state == State.OPEN || state == State.FAILING;
+    state = State.ENDED;
+    held.forEach(ReferenceCountUtil::release);
+    held.clear();
+    pending.clear();
+    inFlight = 0;
+    if (open) {
+      listener.departed();
+      listener.hub().close(this);
+    }
+    List<Delivery> undelivered = new ArrayList<>(outgoing.values());
+    undelivered.addAll(queued);
+    outgoing.clear();
+    queued.clear();
+    undelivered.forEach(each -> each.failed(gone(each)));
+  }
+
+  // ---------------------------------------------------------------------------------------------- small things
+
+  private void write(MqttMessage message) {
+    channel.writeAndFlush(message, channel.voidPromise());
+  }
+
+  private static MqttFixedHeader fixed(MqttMessageType type, MqttQoS qos) {
+    return new MqttFixedHeader(type, /* isDup= */ false, qos, /* isRetain= */ false, /* remainingLength= */ 0);
+  }
+
+  private static Object property(MqttProperties properties, MqttPropertyType type) {
+    return properties.getProperty(type.value());
+  }
+
+  private static int integer(MqttProperties properties, MqttPropertyType type, int absent) {
+    return property(properties, type) instanceof IntegerProperty found ? found.value() : absent;
+  }
+
+  private static String text(MqttProperties properties, MqttPropertyType type) {
+    return property(properties, type) instanceof StringProperty found ? found.value() : null;
+  }
+
+  private static String user(MqttProperties properties, String key) {
+    if (property(properties, MqttPropertyType.USER_PROPERTY) instanceof MqttProperties.UserProperties found) {
+      for (MqttProperties.StringPair each : found.value()) {
+        if (key.equals(each.key)) {
+          return each.value;
+        }
+      }
+    }
+    return null;
+  }
+
+  /** Any thread. */
+  void later(Runnable task) {
+    loop.run(task);
+  }
+
+  boolean ended() {
+    return state == State.ENDED;
+  }
+
+  long decoded() {
+    return decoded;
+  }
+
+  Listener listener() {
+    return listener;
+  }
+
+  /** Any thread. */
+  String clientId() {
+    return clientId;
+  }
+
+  /** Any thread. */
+  String identity() {
+    return identity;
+  }
+
+  /** Any thread. */
+  Map<String, Integer> subscriptions() {
+    return subscriptions;
+  }
+
+  /** Any thread. */
+  Connections.Connection describe() {
+    return new Connections.Connection(clientId, identity, listener.name(), socket.remoteAddress().toString(), v5 ? 5 : 4,
+        socket.isSsl(), connectedAtMs, published, inFlight, List.copyOf(subscriptions.keySet()));
+  }
+}
