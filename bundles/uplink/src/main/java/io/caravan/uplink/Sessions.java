@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.caravan.uplink.internal.Connection;
+import io.caravan.uplink.internal.Frames;
+import io.caravan.uplink.internal.GatewaysFile;
+import io.micrometer.core.instrument.Counter;
+import io.micrometer.core.instrument.Gauge;
+import io.micrometer.core.instrument.MeterRegistry;
+import io.vertx.core.Context;
+import io.vertx.core.Vertx;
+import io.vertx.core.VertxException;
+import io.vertx.core.http.ServerWebSocket;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.camel.Exchange;
+import org.apache.camel.support.SynchronizationAdapter;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The cloud's register of connected gateways: who is who, which of two sessions counts, and a way to answer.
+ *
+ * <p>It stands behind a camel-vertx-websocket consumer and makes up for what that lacks:
+ * <ul>
+ * <li>Identity comes from the OPEN event alone, which carries the handshake: path, bearer token, subprotocol. Message
+ * events are matched by connection key; a handshake with a query is refused, because the consumer copies query
+ * parameters over its own headers (CVE-2026-46726).
+ * <li>Answers go to the ServerWebSocket that was kept, so that an answer to a gateway that is gone fails. The
+ * component's producer would report success or try to connect to itself.
+ * <li>Order: the consumer hands frames to a thread pool, unordered. Nothing here depends on order. A gateway sends
+ * {@code hello}, waits for {@code welcome}, and then has one batch per range in flight; a batch before the welcome is
+ * refused, batches of different ranges do not touch each other, and batches of one range carry {@code after}: one that
+ * overtook another is a {@code gap}, one that came late has only rows that are there already. A message that overtakes
+ * its own OPEN waits for it, at most one second.
+ * <li>Backpressure: with {@value #FRAMES_MAX} frames of one session being processed its socket is not read.
+ * <li>A frame above the limit ends the session; the component would log it and go on.
+ * </ul>
+ *
+ * <p>The newest session of a gateway wins; the old one gets {@code error} {@code replaced}. A transaction that writes
+ * for a session calls {@link #current} first, inside the transaction: with one writer, what an old session sent is
+ * either committed before the new session's {@code hello} is answered, or not at all.
+ *
+ * <p>The routes' methods take and set exchange variables: {@code frame} (hello, batch, close or none), {@code gatewayId},
+ * {@code sessionId}, {@code logId}, {@code version}, {@code ranges}, {@code lane}, {@code firstSeq}, {@code after},
+ * {@code last}, {@code count}, {@code rows} (the batch's JSON text). This class is thread-safe.
+ */
+public final class Sessions implements AutoCloseable {
+
+    static final int FRAMES_MAX = 8;
+
+    private static final Logger LOG = LoggerFactory.getLogger(Sessions.class);
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final String KEY = "CamelVertxWebsocket.connectionKey";
+    private static final String EVENT = "CamelVertxWebsocket.event";
+    private static final int REMEMBERED_MAX = 4_096;
+    private static final long OPEN_WAIT_MS = 1_000;
+    private static final long SEND_MS = 10_000;
+    private static final short POLICY = 1008;
+
+    private final GatewaysFile gateways;
+    private final Frames frames;
+    private final int maxFrameBytes;
+    private final int maxSessions;
+    private final MeterRegistry meters;
+    private final Counter framesIn;
+    private final Counter bytesIn;
+    private final Counter rowsIn;
+    private final Counter rowsTwice;
+    private final Counter rowsMissing;
+    private final Gauge connectedGauge;
+
+    private final Map<String, CompletableFuture<Session>> byKey = new ConcurrentHashMap<>();
+    private final Map<String, Session> byGateway = new ConcurrentHashMap<>();
+    /** Keys that are over, so that what the thread pool still holds of them is dropped without waiting. */
+    private final Set<String> over = Collections.synchronizedSet(Collections.newSetFromMap(new LinkedHashMap<>() {
+        private static final long serialVersionUID = 1L;
+
+        @Override
+        protected boolean removeEldestEntry(Map.Entry<String, Boolean> eldest) {
+            return size() > REMEMBERED_MAX;
+        }
+    }));
+
+    /**
+     * @param gatewaysFile     lines {@code gateway_id = sha256:<hex>}, read again when changed
+     * @param maxFrameBytes    largest frame as sent
+     * @param maxInflatedBytes largest batch after gunzip
+     * @param maxBatchRows     most rows of a batch
+     * @param maxSessions      most gateways connected at one time
+     */
+    public Sessions(Path gatewaysFile, int maxFrameBytes, int maxInflatedBytes, int maxBatchRows, int maxSessions,
+        MeterRegistry meters) {
+        this.gateways = new GatewaysFile(gatewaysFile);
+        this.frames = new Frames(maxInflatedBytes, maxBatchRows);
+        this.maxFrameBytes = maxFrameBytes;
+        this.maxSessions = maxSessions;
+        this.meters = meters;
+        framesIn = meters.counter("caravan.sessions.frames");
+        bytesIn = meters.counter("caravan.sessions.bytes");
+        rowsIn = meters.counter("caravan.sessions.rows");
+        rowsTwice = meters.counter("caravan.sessions.duplicate.rows");
+        rowsMissing = meters.counter("caravan.sessions.missing.rows");
+        connectedGauge = Gauge.builder("caravan.sessions.open", byGateway, Map::size).register(meters);
+    }
+
+    /** First step for every event of the consumer: sets {@code frame} and what belongs to it; answers what is refused. */
+    public void receive(Exchange exchange) throws Exception {
+        exchange.setVariable("frame", "none");
+        if (exchange.getMessage().getHeader(EVENT) == null) {
+            throw new IllegalStateException("header " + EVENT + " is missing: the allow-list before this step must keep it");
+        }
+        String event = String.valueOf(exchange.getMessage().getHeader(EVENT));
+        Object key = exchange.getMessage().getHeader(KEY);
+        if (exchange.getMessage().getBody() instanceof ServerWebSocket socket) {
+            // Not the event header: a query can make a list of it.
+            open(key, socket);
+        } else if (key instanceof String known) {
+            if (event.equals("CLOSE")) {
+                close(exchange, known);
+            } else if (event.equals("MESSAGE")) {
+                message(exchange, known);
+            }
+        }
+        // A key or event that became a list comes from a handshake with a query: its OPEN was refused.
+    }
+
+    /**
+     * Called inside a transaction that writes for the exchange's session.
+     *
+     * @throws FrameException the session is over or was replaced
+     */
+    public void current(Exchange exchange) throws FrameException {
+        Session session = session(exchange);
+        if (session == null || byGateway.get(session.gateway) != session) {
+            throw new FrameException("replaced", "the session is over or a newer one took its place");
+        }
+    }
+
+    /** @throws FrameException always: the batch begins after something the cloud does not have */
+    public void gap(Exchange exchange) throws FrameException {
+        throw new FrameException("gap", "batch begins after " + exchange.getVariable("after") + " of range "
+            + exchange.getVariable("firstSeq") + ", of which this cloud does not have everything");
+    }
+
+    /** Rows the gateway has been acked for and this cloud does not have: they were lost here, and are not sent again. */
+    public void missing(Exchange exchange) {
+        long rows = exchange.getVariable("missing", Long.class);
+        if (rows > 0) {
+            rowsMissing.increment(rows);
+            LOG.error("gateway [{}] log [{}]: {} rows were acked once and are not in this store any more; was it restored"
+                + " from a backup or made anew?", exchange.getVariable("gatewayId"), exchange.getVariable("logId"), rows);
+        }
+    }
+
+    /** The session's hello is committed: sends the body (JSON text) as its answer and takes batches from now on. */
+    public void welcome(Exchange exchange) throws UplinkClosedException {
+        Session session = live(exchange);
+        session.logId = exchange.getVariable("logId", String.class);
+        LOG.info("gateway [{}] connected, session {}, log [{}], version [{}]", session.gateway, session.key, session.logId,
+            exchange.getVariable("version"));
+        write(session, exchange.getMessage().getBody(String.class));
+    }
+
+    /** The batch is committed: tells the gateway. Variable {@code stored}: rows that were new. */
+    public void ack(Exchange exchange) throws UplinkClosedException {
+        long count = exchange.getVariable("count", Long.class);
+        Long stored = exchange.getVariable("stored", Long.class);
+        rowsIn.increment(count);
+        rowsTwice.increment(count - (stored == null ? 0 : stored));
+        write(live(exchange), "{\"type\":\"ack\",\"log_id\":\"" + exchange.getVariable("logId") + "\",\"first_seq\":"
+            + exchange.getVariable("firstSeq") + ",\"last\":" + exchange.getVariable("last") + "}");
+    }
+
+    /**
+     * Sends the body (JSON text) to the gateway named by variable {@code gatewayId}, on whatever session it has now.
+     *
+     * <p>Returns when the frame was written to the socket, at most 10 s later; not to be called on an event loop.
+     *
+     * @throws UplinkClosedException the gateway is not connected here, or did not take it
+     */
+    public void send(Exchange exchange) throws UplinkClosedException {
+        String gateway = exchange.getVariable("gatewayId", String.class);
+        Session session = gateway == null ? null : byGateway.get(gateway);
+        if (session == null || session.logId == null) {
+            throw new UplinkClosedException("gateway [" + gateway + "] is not connected to this cloud");
+        }
+        write(session, exchange.getMessage().getBody(String.class));
+    }
+
+    /** Processing a frame failed with the caught exception: tells the gateway why and closes its session. */
+    public void fail(Exchange exchange) {
+        Throwable error = exchange.getProperty(Exchange.EXCEPTION_CAUGHT, Throwable.class);
+        Throwable root = error;
+        while (root != null && !(root instanceof FrameException) && root.getCause() != null) {
+            root = root.getCause();
+        }
+        Session session = session(exchange);
+        if (root instanceof FrameException refused) {
+            end(session, refused.reason(), refused.getMessage());
+        } else if (error instanceof UplinkClosedException) {
+            LOG.debug("gateway [{}] went before it was answered", exchange.getVariable("gatewayId"));
+        } else {
+            LOG.error("gateway [{}] frame could not be stored, the session is closed and the gateway will send it again",
+                exchange.getVariable("gatewayId"), error);
+            end(session, "store_unavailable", "the cloud cannot store it now");
+        }
+    }
+
+    /** @return JSON list of the ids of the gateways that are connected and said hello */
+    public String connected() throws JsonProcessingException {
+        // When the consumer stops, its sockets close and nobody routes their CLOSE.
+        byGateway.values().stream().filter(s -> s.socket.isClosed()).toList().forEach(this::gone);
+        Map<String, Session> sorted = new TreeMap<>(byGateway);
+        sorted.values().removeIf(s -> s.greeted.get() == 0);
+        return JSON.writeValueAsString(sorted.keySet());
+    }
+
+    @Override
+    public void close() {
+        byGateway.values().forEach(s -> s.socket.close());
+        byGateway.clear();
+        byKey.clear();
+        meters.remove(connectedGauge);
+    }
+
+    private void open(Object key, ServerWebSocket socket) {
+        if (!(key instanceof String known)) {
+            refuse(socket, "bad_frame", "the path must not have a query");
+            return;
+        }
+        String path = socket.path() == null ? "" : socket.path();
+        String gateway = path.substring(path.lastIndexOf('/') + 1);
+        List<String> authorization = socket.headers().getAll("Authorization");
+        String token = authorization.size() == 1 && authorization.get(0).regionMatches(true, 0, "Bearer ", 0, 7)
+            ? authorization.get(0).substring(7).strip() : null;
+        // The worker's context is the socket's: its consumer was called there.
+        Session session = new Session(known, gateway, token, socket, Vertx.currentContext());
+        if (socket.query() != null) {
+            refuse(session, "bad_frame", "the path must not have a query");
+        } else if (!Frames.isId(gateway) || token == null || !gateways.allows(gateway, token)) {
+            refuse(session, "not_authorized", "gateway id and token do not match");
+        } else if (!Connection.PROTOCOL.equals(socket.subProtocol())) {
+            refuse(session, "bad_frame", "subprotocol must be " + Connection.PROTOCOL);
+        } else if (byGateway.size() >= maxSessions && !byGateway.containsKey(gateway)) {
+            refuse(session, "store_unavailable", "too many gateways are connected");
+        } else {
+            socket.exceptionHandler(error -> {
+                // A connection that broke is told by CLOSE.
+                if (!(error instanceof IOException || error instanceof VertxException)) {
+                    end(session, "bad_frame", String.valueOf(error.getMessage()));
+                }
+            });
+            Session old = byGateway.put(gateway, session);
+            opened(session);
+            if (old != null) {
+                end(old, "replaced", "a newer session of this gateway was opened");
+            }
+            if (socket.isClosed()) {
+                // CLOSE may have been processed before this OPEN.
+                gone(session);
+            }
+        }
+    }
+
+    private void opened(Session session) {
+        byKey.computeIfAbsent(session.key, k -> new CompletableFuture<>()).complete(session);
+    }
+
+    private void refuse(Session session, String reason, String message) {
+        session.ended = true;
+        opened(session);
+        over.add(session.key);
+        byKey.remove(session.key);
+        LOG.warn("gateway [{}] from {} refused: {}: {}", Frames.isId(session.gateway) ? session.gateway : "?",
+            session.socket.remoteAddress(), reason, message);
+        refuse(session.socket, reason, message);
+    }
+
+    private void refuse(ServerWebSocket socket, String reason, String message) {
+        meters.counter("caravan.sessions.refused", "reason", reason).increment();
+        String text;
+        try {
+            text = JSON.writeValueAsString(Map.of("type", "error", "reason", reason, "message", message));
+        } catch (JsonProcessingException e) {
+            throw new IllegalStateException(e);
+        }
+        if (!socket.isClosed()) {
+            // Paused or not: a socket that is being closed has nothing to say any more.
+            socket.writeTextMessage(text).onComplete(written -> socket.close(POLICY, reason));
+        }
+    }
+
+    private void end(Session session, String reason, String message) {
+        if (session == null || session.ended) {
+            return;
+        }
+        session.ended = true;
+        byGateway.remove(session.gateway, session);
+        LOG.warn("gateway [{}] session {} ended: {}: {}", session.gateway, session.key, reason, message);
+        refuse(session.socket, reason, message);
+    }
+
+    private void gone(Session session) {
+        session.ended = true;
+        byGateway.remove(session.gateway, session);
+        over.add(session.key);
+        byKey.remove(session.key);
+    }
+
+    private void close(Exchange exchange, String key) {
+        over.add(key);
+        CompletableFuture<Session> known = byKey.remove(key);
+        Session session = known == null ? null : known.getNow(null);
+        if (session == null) {
+            return;
+        }
+        gone(session);
+        LOG.info("gateway [{}] session {} is gone", session.gateway, key);
+        if (!byGateway.containsKey(session.gateway)) {
+            exchange.setVariable("frame", "close");
+        }
+    }
+
+    private void message(Exchange exchange, String key) throws InterruptedException {
+        Session session = known(key);
+        if (session == null || session.ended) {
+            return;
+        }
+        int busy = session.busy.incrementAndGet();
+        exchange.getExchangeExtension().addOnCompletion(new SynchronizationAdapter() {
+            @Override
+            public boolean allowHandover() {
+                // A seda: step would take it along, and lose it with a signal that is discarded because the queue is full.
+                return false;
+            }
+
+            @Override
+            public void onDone(Exchange done) {
+                if (session.busy.decrementAndGet() == FRAMES_MAX / 2) {
+                    session.context.runOnContext(go -> session.socket.resume());
+                }
+            }
+        });
+        if (busy == FRAMES_MAX) {
+            session.context.runOnContext(go -> {
+                if (session.busy.get() >= FRAMES_MAX / 2 + 1) {
+                    session.socket.pause();
+                }
+            });
+        }
+        exchange.setVariable("gatewayId", session.gateway);
+        exchange.setVariable("sessionId", session.key);
+        Object body = exchange.getMessage().getBody();
+        int bytes = body instanceof byte[] b ? b.length : body instanceof String s ? s.length() : 0;
+        framesIn.increment();
+        bytesIn.increment(bytes);
+        try {
+            if (!gateways.allows(session.gateway, session.token)) {
+                throw new FrameException("not_authorized", "the token is not valid any more");
+            }
+            if (bytes > maxFrameBytes) {
+                throw new FrameException("bad_frame", "frame must not exceed " + maxFrameBytes + " bytes");
+            }
+            if (body instanceof byte[] gzip) {
+                batch(exchange, session, frames.batch(gzip));
+            } else {
+                control(exchange, session, frames.control(String.valueOf(body)));
+            }
+        } catch (FrameException e) {
+            end(session, e.reason(), e.getMessage());
+        }
+    }
+
+    /** @return the session of the key, after its OPEN has been processed; null when it is over or never was */
+    private Session known(String key) throws InterruptedException {
+        if (over.contains(key)) {
+            return null;
+        }
+        CompletableFuture<Session> opening = byKey.computeIfAbsent(key, k -> new CompletableFuture<>());
+        try {
+            return opening.get(OPEN_WAIT_MS, TimeUnit.MILLISECONDS);
+        } catch (TimeoutException | ExecutionException e) {
+            byKey.remove(key, opening);
+            over.add(key);
+            return null;
+        }
+    }
+
+    private void control(Exchange exchange, Session session, JsonNode node) throws FrameException {
+        String type = node.get("type").textValue();
+        if (type.equals("batch")) {
+            throw new FrameException("bad_frame", "a batch must be a binary frame");
+        }
+        if (!type.equals("hello")) {
+            return;
+        }
+        if (!session.greeted.compareAndSet(0, 1)) {
+            throw new FrameException("bad_frame", "hello must come once");
+        }
+        Frames.Hello hello = frames.hello(node, session.gateway);
+        exchange.setVariable("logId", hello.logId());
+        exchange.setVariable("version", hello.version());
+        exchange.setVariable("ranges", hello.ranges());
+        exchange.setVariable("frame", "hello");
+    }
+
+    private void batch(Exchange exchange, Session session, Frames.Batch batch) throws FrameException {
+        if (session.logId == null) {
+            throw new FrameException("bad_frame", "hello must be answered before a batch is sent");
+        }
+        if (!session.logId.equals(batch.logId())) {
+            throw new FrameException("bad_frame", "batch.log_id must be the one of hello");
+        }
+        exchange.setVariable("logId", batch.logId());
+        exchange.setVariable("lane", batch.lane());
+        exchange.setVariable("firstSeq", batch.firstSeq());
+        exchange.setVariable("after", batch.after());
+        exchange.setVariable("last", batch.last());
+        exchange.setVariable("count", batch.rows());
+        exchange.setVariable("rows", batch.text());
+        exchange.getMessage().setBody(null);
+        exchange.setVariable("frame", "batch");
+    }
+
+    private Session session(Exchange exchange) {
+        String key = exchange.getVariable("sessionId", String.class);
+        CompletableFuture<Session> known = key == null ? null : byKey.get(key);
+        return known == null ? null : known.getNow(null);
+    }
+
+    private Session live(Exchange exchange) throws UplinkClosedException {
+        Session session = session(exchange);
+        if (session == null || session.ended) {
+            throw new UplinkClosedException("gateway [" + exchange.getVariable("gatewayId") + "] session ["
+                + exchange.getVariable("sessionId") + "] is over");
+        }
+        return session;
+    }
+
+    private static void write(Session session, String text) throws UplinkClosedException {
+        if (session.socket.isClosed()) {
+            throw new UplinkClosedException("gateway [" + session.gateway + "] is gone");
+        }
+        try {
+            session.socket.writeTextMessage(text).toCompletionStage().toCompletableFuture().get(SEND_MS, TimeUnit.MILLISECONDS);
+        } catch (ExecutionException | TimeoutException e) {
+            session.socket.close();
+            throw new UplinkClosedException("gateway [" + session.gateway + "] did not take the frame within " + SEND_MS
+                + " ms, its session is closed", e);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new UplinkClosedException("interrupted while writing to gateway [" + session.gateway + "]", e);
+        }
+    }
+
+    /** One connection that passed OPEN. The token is kept to notice that it was revoked. */
+    private static final class Session {
+
+        final String key;
+        final String gateway;
+        final String token;
+        final ServerWebSocket socket;
+        final Context context;
+        final AtomicInteger busy = new AtomicInteger();
+        final AtomicInteger greeted = new AtomicInteger();
+        volatile String logId;
+        volatile boolean ended;
+
+        Session(String key, String gateway, String token, ServerWebSocket socket, Context context) {
+            this.key = key;
+            this.gateway = gateway;
+            this.token = token;
+            this.socket = socket;
+            this.context = context;
+        }
+    }
+}

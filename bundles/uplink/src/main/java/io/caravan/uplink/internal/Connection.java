@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink.internal;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.type.TypeReference;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.caravan.uplink.AckTimeoutException;
+import io.caravan.uplink.UplinkClosedException;
+import io.micrometer.core.instrument.Counter;
+import io.micrometer.core.instrument.Gauge;
+import io.micrometer.core.instrument.MeterRegistry;
+import io.vertx.core.Context;
+import io.vertx.core.Future;
+import io.vertx.core.Vertx;
+import io.vertx.core.buffer.Buffer;
+import io.vertx.core.http.ClientWebSocket;
+import io.vertx.core.http.WebSocketClient;
+import io.vertx.core.http.WebSocketClientOptions;
+import io.vertx.core.http.WebSocketConnectOptions;
+import io.vertx.core.net.PemKeyCertOptions;
+import io.vertx.core.net.PemTrustOptions;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executor;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One WebSocket over TLS that comes back by itself.
+ *
+ * <p>Guarantee: at most one connection or connection attempt at a time, and a session's events in order: {@code open},
+ * its {@code message}s, {@code close}. All state lives on one Vert.x context, so nothing here is locked. Each attempt
+ * has a WebSocketClient of its own and the next attempt begins only when that client is closed: an attempt that hangs in
+ * TCP, TLS or the handshake cannot come back later as a second connection, and certificates are read anew each time.
+ *
+ * <p>Liveness: a ping every {@code pingMs}; with two unanswered ones, and nothing else received either, the connection
+ * is ended. A peer that takes frames and never acks them is ended by the ack timeout. A slow route is no dead peer:
+ * when {@value #EVENTS_MAX} events wait for it, reading is paused and pings are not counted.
+ *
+ * <p>This class is thread-safe.
+ */
+public final class Connection implements AutoCloseable {
+
+    /** {@code caravan.v1}, docs/contract.md section 7. */
+    public static final String PROTOCOL = "caravan.v1";
+
+    static final int EVENTS_MAX = 256;
+
+    private static final Logger LOG = LoggerFactory.getLogger(Connection.class);
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final TypeReference<Map<String, Object>> MAP = new TypeReference<>() { };
+    private static final int CLOSE_MS = 2_000;
+
+    /** What the endpoint was given; paths may be null. Times in milliseconds. */
+    public record Options(String name, String host, int port, String path, Path tokenFile, Path caFile, Path clientCert,
+        Path clientKey, long connectTimeoutMs, long pingMs, long reconnectMinMs, long reconnectMaxMs, long sendTimeoutMs,
+        long ackTimeoutMs, int maxFrameBytes, int maxInFlight) { }
+
+    /** The ack a send waits for: same log and range, {@code last} at least this one; {@code rows} is for the meter. */
+    public record Awaited(String logId, long firstSeq, long lastSeq, long rows) { }
+
+    /** Called on the events executor. */
+    public interface Listener {
+        void event(String event, String session, Object body);
+    }
+
+    private final Vertx vertx;
+    private final Context context;
+    private final Options options;
+    private final Executor events;
+    private final Executor completions;
+    private final Listener listener;
+    private final MeterRegistry meters;
+    private final Counter framesIn;
+    private final Counter framesOut;
+    private final Counter bytesIn;
+    private final Counter bytesOut;
+    private final Counter ackedRows;
+    private final Counter attempts;
+    private final Counter opened;
+    private Gauge connectedGauge;
+
+    // Only on the context.
+    private Attempt current;
+    private long retryTimer = -1;
+    private int failures;
+    private boolean waitLong;
+    private boolean stopped;
+
+    // Written on the context, read anywhere.
+    private volatile boolean connected;
+    private volatile String state = "not connected yet";
+
+    public Connection(Vertx vertx, Options options, Executor events, Executor completions, Listener listener,
+        MeterRegistry meters) {
+        this.vertx = vertx;
+        this.context = vertx.getOrCreateContext();
+        this.options = options;
+        this.events = events;
+        this.completions = completions;
+        this.listener = listener;
+        this.meters = meters;
+        framesIn = meters.counter("caravan.uplink.frames", "direction", "in");
+        framesOut = meters.counter("caravan.uplink.frames", "direction", "out");
+        bytesIn = meters.counter("caravan.uplink.bytes", "direction", "in");
+        bytesOut = meters.counter("caravan.uplink.bytes", "direction", "out");
+        ackedRows = meters.counter("caravan.uplink.acked.rows");
+        attempts = meters.counter("caravan.uplink.connect.attempts");
+        opened = meters.counter("caravan.uplink.sessions.opened");
+    }
+
+    /** Begins to connect; returns at once, whether or not the cloud is there. */
+    public void start() {
+        connectedGauge = Gauge.builder("caravan.uplink.connected", this, c -> c.connected ? 1 : 0).register(meters);
+        context.runOnContext(go -> connect());
+    }
+
+    public boolean isConnected() {
+        return connected;
+    }
+
+    /** @return one sentence for an operator: connected since when, or why not */
+    public String state() {
+        return state;
+    }
+
+    /**
+     * Sends one frame.
+     *
+     * @param body    String (text frame) or byte[] (binary frame)
+     * @param awaited the ack to wait for; null: complete when the frame was written to the socket
+     * @return completes on the completions executor; with {@link UplinkClosedException} when the session is gone or ends
+     *     before, with {@link AckTimeoutException} when no ack came in time (the connection is then ended)
+     */
+    public CompletionStage<Void> send(String session, Object body, Awaited awaited) {
+        Pending pending = new Pending(awaited);
+        context.runOnContext(go -> {
+            Attempt attempt = current;
+            if (attempt == null || !attempt.open || !attempt.session.equals(session)) {
+                pending.fail(new UplinkClosedException("uplink [" + options.name + "] session [" + session
+                    + "] is gone: " + state));
+            } else {
+                attempt.send(body, pending);
+            }
+        });
+        return pending.result;
+    }
+
+    /** Ends the session if it is still this one; the next one follows after the backoff. */
+    public void disconnect(String session, String reason) {
+        context.runOnContext(go -> {
+            if (current != null && current.session.equals(session)) {
+                current.end(new UplinkClosedException(reason), true);
+            }
+        });
+    }
+
+    /** Ends the connection for good; waits at most a few seconds for the socket to be closed. */
+    @Override
+    public void close() {
+        CountDownLatch done = new CountDownLatch(1);
+        context.runOnContext(go -> {
+            stopped = true;
+            vertx.cancelTimer(retryTimer);
+            if (current == null) {
+                done.countDown();
+            } else {
+                current.afterwards.add(done::countDown);
+                current.end(new UplinkClosedException("the uplink is stopped"), true);
+            }
+        });
+        try {
+            if (!done.await(2 * CLOSE_MS, TimeUnit.MILLISECONDS)) {
+                LOG.warn("uplink [{}] was not closed within {} ms", options.name, 2 * CLOSE_MS);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        if (connectedGauge != null) {
+            meters.remove(connectedGauge);
+        }
+    }
+
+    private void connect() {
+        if (stopped || current != null) {
+            return;
+        }
+        attempts.increment();
+        current = new Attempt();
+        current.connect();
+    }
+
+    private void retry() {
+        if (stopped) {
+            return;
+        }
+        // The upper half of the step is drawn, so that many gateways do not come back together after an outage.
+        long step = waitLong ? options.reconnectMaxMs
+            : Math.min(options.reconnectMaxMs, options.reconnectMinMs << Math.min(failures, 20));
+        failures++;
+        waitLong = false;
+        long delay = Math.max(1, step / 2 + ThreadLocalRandom.current().nextLong(step / 2 + 1));
+        retryTimer = vertx.setTimer(delay, fired -> context.runOnContext(go -> connect()));
+    }
+
+    private void emit(String event, String session, Object body, Runnable after) {
+        try {
+            events.execute(() -> {
+                try {
+                    listener.event(event, session, body);
+                } finally {
+                    after.run();
+                }
+            });
+        } catch (RejectedExecutionException stopping) {
+            LOG.debug("uplink [{}] is stopping, event [{}] is not routed", options.name, event);
+        }
+    }
+
+    /** TLS and netty say what was wrong in the innermost cause only. */
+    private static String message(Throwable error) {
+        String text = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
+        Throwable root = error;
+        for (int depth = 0; root.getCause() != null && depth < 8; depth++) {
+            root = root.getCause();
+        }
+        return root == error || root.getMessage() == null || text.contains(root.getMessage()) ? text
+            : text + ": " + root.getMessage();
+    }
+
+    /** A send that is not complete. Only on the context, except for the future. */
+    private final class Pending {
+
+        final CompletableFuture<Void> result = new CompletableFuture<>();
+        final Awaited awaited;
+        long timer = -1;
+
+        Pending(Awaited awaited) {
+            this.awaited = awaited;
+        }
+
+        void succeed() {
+            vertx.cancelTimer(timer);
+            complete(() -> result.complete(null));
+        }
+
+        void fail(Throwable error) {
+            vertx.cancelTimer(timer);
+            complete(() -> result.completeExceptionally(error));
+        }
+
+        private void complete(Runnable completion) {
+            try {
+                completions.execute(completion);
+            } catch (RejectedExecutionException stopping) {
+                // The executor goes with the consumer; whoever waits must still be told.
+                vertx.executeBlocking(() -> {
+                    completion.run();
+                    return null;
+                });
+            }
+        }
+    }
+
+    /** One attempt and, if it succeeds, the connection it became. Only on the context. */
+    private final class Attempt {
+
+        final String session = UUID.randomUUID().toString();
+        final Set<Pending> pending = new LinkedHashSet<>();
+        final List<Runnable> afterwards = new ArrayList<>();
+        final AtomicInteger queued = new AtomicInteger();
+        WebSocketClient client;
+        ClientWebSocket socket;
+        long deadline = -1;
+        long pings = -1;
+        int unanswered;
+        String refused;
+        long openedAt;
+        boolean open;
+        boolean paused;
+        boolean ended;
+
+        void connect() {
+            deadline = vertx.setTimer(options.connectTimeoutMs, fired -> here(() -> end(new UplinkClosedException(
+                "no WebSocket within " + options.connectTimeoutMs + " ms"), false)));
+            vertx.executeBlocking(this::token).onComplete(token -> here(() -> {
+                if (ended) {
+                    return;
+                }
+                if (token.failed()) {
+                    end(token.cause(), false);
+                    return;
+                }
+                try {
+                    connect(token.result());
+                } catch (RuntimeException e) {
+                    end(e, false);
+                }
+            }));
+        }
+
+        private String token() throws Exception {
+            if (options.tokenFile == null) {
+                return null;
+            }
+            if (!Files.isReadable(options.tokenFile)) {
+                throw new UplinkClosedException("token file [" + options.tokenFile
+                    + "] cannot be read: put the gateway's token there (uplink.token.file)");
+            }
+            String token = Files.readString(options.tokenFile, StandardCharsets.UTF_8).strip();
+            if (!token.matches("[!-~]{1,4096}")) {
+                throw new UplinkClosedException("token file [" + options.tokenFile
+                    + "] must hold one token of printable ASCII characters (uplink.token.file)");
+            }
+            return token;
+        }
+
+        private void connect(String token) {
+            WebSocketClientOptions tls = new WebSocketClientOptions()
+                .setSsl(true).setVerifyHost(true).setTrustAll(false)
+                .setEnabledSecureTransportProtocols(Set.of("TLSv1.2", "TLSv1.3"))
+                .setSslHandshakeTimeout(options.connectTimeoutMs).setSslHandshakeTimeoutUnit(TimeUnit.MILLISECONDS)
+                .setConnectTimeout((int) Math.min(Integer.MAX_VALUE, options.connectTimeoutMs))
+                // Frames stay at the default: a larger one than the peer's limit kills the connection.
+                .setMaxMessageSize(options.maxFrameBytes)
+                .setClosingTimeout(1)
+                .setTcpNoDelay(true);
+            if (options.caFile != null) {
+                tls.setTrustOptions(new PemTrustOptions().addCertPath(options.caFile.toString()));
+            }
+            if (options.clientCert != null) {
+                tls.setKeyCertOptions(new PemKeyCertOptions()
+                    .addCertPath(options.clientCert.toString()).addKeyPath(options.clientKey.toString()));
+            }
+            WebSocketConnectOptions target = new WebSocketConnectOptions()
+                .setHost(options.host).setPort(options.port).setURI(options.path).setSsl(true)
+                .setTimeout(options.connectTimeoutMs)
+                .addSubProtocol(PROTOCOL);
+            target.setAllowOriginHeader(false);
+            if (token != null) {
+                target.addHeader("Authorization", "Bearer " + token);
+            }
+            client = vertx.createWebSocketClient(tls);
+            socket = client.webSocket();
+            socket.textMessageHandler(text -> here(() -> text(text)));
+            socket.binaryMessageHandler(bytes -> here(() -> received(bytes.length(), bytes.getBytes())));
+            socket.pongHandler(pong -> here(() -> unanswered = 0));
+            socket.exceptionHandler(error -> here(() -> end(error, false)));
+            socket.closeHandler(gone -> here(() -> end(new UplinkClosedException("closed by the other side"
+                + (socket.closeReason() == null ? "" : ": " + socket.closeReason())), false)));
+            socket.connect(target).onComplete(result -> here(() -> {
+                if (result.failed()) {
+                    end(result.cause(), false);
+                } else if (!ended) {
+                    opened();
+                }
+            }));
+        }
+
+        private void opened() {
+            if (!PROTOCOL.equals(socket.subProtocol())) {
+                end(new UplinkClosedException("the other side did not agree to subprotocol " + PROTOCOL
+                    + ", it answered [" + socket.subProtocol() + "]: check uplink.url"), true);
+                return;
+            }
+            vertx.cancelTimer(deadline);
+            open = true;
+            connected = true;
+            state = "connected";
+            opened.increment();
+            LOG.info("uplink [{}] connected to {}:{}{}, session {}", options.name, options.host, options.port,
+                options.path, session);
+            openedAt = System.nanoTime();
+            pings = vertx.setPeriodic(options.pingMs, tick -> here(this::ping));
+            enqueue("open", null);
+        }
+
+        private void ping() {
+            if (ended || paused) {
+                return;
+            }
+            if (unanswered >= 2) {
+                end(new UplinkClosedException("two pings of " + options.pingMs + " ms without an answer"), false);
+                return;
+            }
+            unanswered++;
+            socket.writePing(Buffer.buffer("c"));
+        }
+
+        private void text(String text) {
+            Map<String, Object> message;
+            try {
+                message = JSON.readValue(text, MAP);
+            } catch (JsonProcessingException e) {
+                end(new UplinkClosedException("the other side sent a text frame that is no JSON object", e), true);
+                return;
+            }
+            if (message == null) {
+                end(new UplinkClosedException("the other side sent a text frame that is no JSON object"), true);
+                return;
+            }
+            Object type = message.get("type");
+            if ("error".equals(type)) {
+                // Trying again quickly helps neither side here.
+                waitLong = "replaced".equals(message.get("reason")) || "not_authorized".equals(message.get("reason"));
+                refused = "refused by the cloud: " + message.get("reason") + ": " + message.get("message");
+            } else if ("ack".equals(type) && ack(message)) {
+                count(text.length());
+                return;
+            }
+            received(text.length(), message);
+        }
+
+        private boolean ack(Map<String, Object> message) {
+            if (!(message.get("first_seq") instanceof Number first) || !(message.get("last") instanceof Number last)) {
+                return false;
+            }
+            List<Pending> done = new ArrayList<>();
+            for (Pending p : pending) {
+                if (p.awaited != null && p.awaited.logId.equals(message.get("log_id"))
+                    && p.awaited.firstSeq == first.longValue() && last.longValue() >= p.awaited.lastSeq) {
+                    done.add(p);
+                }
+            }
+            pending.removeAll(done);
+            for (Pending p : done) {
+                // Progress resets the backoff, not a connection: one that is refused right after would come at full speed.
+                failures = 0;
+                ackedRows.increment(p.awaited.rows);
+                p.succeed();
+            }
+            return !done.isEmpty();
+        }
+
+        private void count(int bytes) {
+            unanswered = 0;
+            framesIn.increment();
+            bytesIn.increment(bytes);
+        }
+
+        private void received(int bytes, Object body) {
+            if (ended) {
+                return;
+            }
+            count(bytes);
+            enqueue("message", body);
+            if (!paused && queued.get() >= EVENTS_MAX) {
+                paused = true;
+                socket.pause();
+            }
+        }
+
+        private void enqueue(String event, Object body) {
+            queued.incrementAndGet();
+            emit(event, session, body, () -> {
+                if (queued.decrementAndGet() == EVENTS_MAX / 4) {
+                    here(() -> {
+                        if (paused && !ended) {
+                            paused = false;
+                            unanswered = 0;
+                            socket.resume();
+                        }
+                    });
+                }
+            });
+        }
+
+        void send(Object body, Pending send) {
+            if (pending.size() >= options.maxInFlight) {
+                send.fail(new IllegalStateException("uplink [" + options.name + "] has " + pending.size()
+                    + " sends in flight, at most " + options.maxInFlight + " are allowed: wait for acks before sending"));
+                return;
+            }
+            int bytes = body instanceof byte[] b ? b.length : ((String) body).getBytes(StandardCharsets.UTF_8).length;
+            if (bytes > options.maxFrameBytes) {
+                send.fail(new IllegalArgumentException("uplink frame of [" + bytes + "] bytes must not exceed "
+                    + options.maxFrameBytes + ": lower uplink.batch.bytes or raise uplink.max.frame.bytes on both sides"));
+                return;
+            }
+            pending.add(send);
+            long ms = send.awaited == null ? options.sendTimeoutMs : options.ackTimeoutMs;
+            send.timer = vertx.setTimer(ms, fired -> here(() -> late(send, ms)));
+            Future<Void> written = body instanceof byte[] b
+                ? socket.writeBinaryMessage(Buffer.buffer(b)) : socket.writeTextMessage((String) body);
+            long unsent = send.awaited == null ? -1 : vertx.setTimer(options.sendTimeoutMs, fired -> here(() -> end(
+                new UplinkClosedException("a frame was not written within " + options.sendTimeoutMs + " ms"), false)));
+            written.onComplete(result -> here(() -> {
+                vertx.cancelTimer(unsent);
+                if (result.failed()) {
+                    end(result.cause(), false);
+                    return;
+                }
+                framesOut.increment();
+                bytesOut.increment(bytes);
+                // A frame that was written is not a frame that arrived: whoever wants to know awaits the ack.
+                if (send.awaited == null && pending.remove(send)) {
+                    send.succeed();
+                }
+            }));
+        }
+
+        private void late(Pending send, long ms) {
+            if (!pending.remove(send)) {
+                return;
+            }
+            UplinkClosedException error = send.awaited == null
+                ? new UplinkClosedException("uplink [" + options.name + "] frame was not written within " + ms + " ms")
+                : new AckTimeoutException("uplink [" + options.name + "] ack of log [" + send.awaited.logId + "] range ["
+                    + send.awaited.firstSeq + "] up to [" + send.awaited.lastSeq + "] did not come within " + ms + " ms");
+            send.fail(error);
+            end(error, true);
+        }
+
+        void end(Throwable cause, boolean ours) {
+            if (ended) {
+                return;
+            }
+            ended = true;
+            connected = false;
+            vertx.cancelTimer(deadline);
+            vertx.cancelTimer(pings);
+            // What the cloud said is worth more than that it then closed.
+            state = refused != null ? refused : "not connected: " + message(cause);
+            if (stopped) {
+                LOG.info("uplink [{}] stopped", options.name);
+            } else if (open) {
+                LOG.warn("uplink [{}] session {} ended: {}", options.name, session, message(cause));
+            } else {
+                LOG.info("uplink [{}] could not connect to {}:{}: {}", options.name, options.host, options.port,
+                    message(cause));
+            }
+            pending.forEach(p -> p.fail(new UplinkClosedException("uplink [" + options.name + "] session [" + session
+                + "] ended before the frame was complete: " + message(cause), cause)));
+            pending.clear();
+            if (open) {
+                if (System.nanoTime() - openedAt >= options.reconnectMaxMs * 1_000_000) {
+                    failures = 0;
+                }
+                emit("close", session, null, () -> { });
+            }
+            open = false;
+            shut(ours);
+        }
+
+        /** Says goodbye if there is somebody to say it to, then closes the client, then lets the next attempt begin. */
+        private void shut(boolean polite) {
+            long limit = vertx.setTimer(CLOSE_MS, fired -> here(this::gone));
+            Future<Void> goodbye = polite && socket != null && !socket.isClosed() && connectedOnce()
+                ? socket.close() : Future.succeededFuture();
+            goodbye.onComplete(closed -> {
+                Future<Void> shut = client == null ? Future.succeededFuture() : client.close();
+                shut.onComplete(done -> here(() -> {
+                    vertx.cancelTimer(limit);
+                    gone();
+                }));
+            });
+        }
+
+        private boolean connectedOnce() {
+            return pings != -1 || socket.subProtocol() != null;
+        }
+
+        private void gone() {
+            if (current != this) {
+                return;
+            }
+            if (client != null) {
+                client.close();
+            }
+            current = null;
+            afterwards.forEach(Runnable::run);
+            retry();
+        }
+
+        private void here(Runnable task) {
+            if (Vertx.currentContext() == context) {
+                task.run();
+            } else {
+                context.runOnContext(go -> task.run());
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink.internal;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import io.caravan.uplink.FrameException;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.util.HashSet;
+import java.util.Iterator;
+import java.util.Set;
+import java.util.regex.Pattern;
+import java.util.zip.GZIPInputStream;
+
+/**
+ * Reads frames of gateways and refuses what breaks the contract: JSON that is not strict, duplicate or unknown fields,
+ * wrong types, rows out of order, more rows or bytes than allowed. Memory is bounded by {@code maxInflatedBytes} and a
+ * small multiple of it. This class is thread-safe.
+ */
+public final class Frames {
+
+    private static final Pattern ID = Pattern.compile("[A-Za-z0-9](?:[A-Za-z0-9_-]|\\.(?!\\.)){0,63}");
+    private static final Pattern LOG_ID = Pattern.compile("[A-Za-z0-9-]{1,64}");
+    private static final Pattern KIND = Pattern.compile("[a-z][a-z_-]{0,31}");
+    private static final int RANGES_MAX = 1_000;
+    private static final Set<String> HELLO = Set.of("type", "protocol", "gateway_id", "log_id", "version", "time_ms", "ranges");
+    private static final Set<String> RANGE = Set.of("first_seq", "acked_seq");
+    private static final Set<String> BATCH = Set.of("type", "log_id", "lane", "first_seq", "after", "last", "rows");
+    private static final Set<String> ROW = Set.of("seq", "kind", "device_id", "message_key", "observed_at_ms", "body", "trace_context");
+
+    /** What the gateway said of itself; {@code ranges} is the JSON text of the list. */
+    public record Hello(String logId, String version, String ranges) { }
+
+    /** A batch that keeps the rules; {@code text} is the frame's JSON, for the database to take apart. */
+    public record Batch(String logId, String lane, long firstSeq, long after, long last, int rows, String text) { }
+
+    private final int maxInflatedBytes;
+    private final int maxRows;
+    private final JsonMapper json;
+
+    public Frames(int maxInflatedBytes, int maxRows) {
+        this.maxInflatedBytes = maxInflatedBytes;
+        this.maxRows = maxRows;
+        this.json = JsonMapper.builder(JsonFactory.builder()
+                .streamReadConstraints(StreamReadConstraints.builder()
+                    .maxNestingDepth(64).maxNumberLength(100).maxNameLength(256).maxStringLength(maxInflatedBytes).build())
+                .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build())
+            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+            // Only looked at: the database reads the text. A double would turn 1e999 into something that is no JSON.
+            .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+            .build();
+    }
+
+    public static boolean isId(String text) {
+        return text != null && ID.matcher(text).matches();
+    }
+
+    /** @return a text frame as JSON object with a {@code type} */
+    public JsonNode control(String text) throws FrameException {
+        JsonNode node = parse(text);
+        check(node.path("type").isTextual(), "type must be a text");
+        return node;
+    }
+
+    public Hello hello(JsonNode node, String gatewayId) throws FrameException {
+        only(node, HELLO, "hello");
+        check(Connection.PROTOCOL.equals(text(node, "protocol")), "hello.protocol must be " + Connection.PROTOCOL);
+        check(gatewayId.equals(text(node, "gateway_id")), "hello.gateway_id must be the one of the path");
+        String version = text(node, "version");
+        check(version.length() <= 64, "hello.version must not exceed 64 characters");
+        JsonNode ranges = node.path("ranges");
+        check(ranges.isArray() && ranges.size() <= RANGES_MAX, "hello.ranges must be a list of at most " + RANGES_MAX);
+        Set<Long> firsts = new HashSet<>();
+        for (JsonNode range : ranges) {
+            only(range, RANGE, "hello.ranges");
+            long first = whole(range, "first_seq");
+            check(first >= 1 && whole(range, "acked_seq") >= first - 1 && firsts.add(first),
+                "hello.ranges must have each first_seq once, from 1, and acked_seq from first_seq - 1");
+        }
+        return new Hello(logId(node), version, ranges.toString());
+    }
+
+    public Batch batch(byte[] gzip) throws FrameException {
+        String text = inflate(gzip);
+        JsonNode node = parse(text);
+        only(node, BATCH, "batch");
+        check("batch".equals(text(node, "type")), "a binary frame must be of type batch");
+        String lane = text(node, "lane");
+        check(lane.equals("live") || lane.equals("historical"), "batch.lane must be live or historical");
+        long first = whole(node, "first_seq");
+        long after = whole(node, "after");
+        long last = whole(node, "last");
+        check(first >= 1 && after >= first - 1 && last > after, "batch must have 1 <= first_seq <= after + 1 <= last");
+        JsonNode rows = node.path("rows");
+        check(rows.isArray() && rows.size() >= 1 && rows.size() <= maxRows, "batch.rows must be 1 to " + maxRows + " rows");
+        long seq = after;
+        for (JsonNode row : rows) {
+            only(row, ROW, "batch.rows");
+            check(whole(row, "seq") > seq, "batch.rows must be in order of seq and above after");
+            seq = whole(row, "seq");
+            check(KIND.matcher(text(row, "kind")).matches(), "row.kind must be a short lower case name");
+            check(isId(text(row, "device_id")), "row.device_id must be a device id");
+            int key = text(row, "message_key").length();
+            check(key >= 1 && key <= 512, "row.message_key must be 1 to 512 characters");
+            whole(row, "observed_at_ms");
+            check(row.has("body"), "row.body must be there");
+            JsonNode trace = row.path("trace_context");
+            check(trace.isMissingNode() || trace.isNull() || trace.isTextual() && trace.textValue().length() <= 256,
+                "row.trace_context must be null or a text of at most 256 characters");
+        }
+        check(seq == last, "batch.last must be the seq of its last row");
+        return new Batch(logId(node), lane, first, after, last, rows.size(), text);
+    }
+
+    /** Never holds more than maxInflatedBytes, whatever the frame claims to become. */
+    private String inflate(byte[] gzip) throws FrameException {
+        ByteArrayOutputStream out = new ByteArrayOutputStream(Math.min(maxInflatedBytes, gzip.length * 4 + 1024));
+        byte[] buffer = new byte[16_384];
+        try (InputStream in = new GZIPInputStream(new ByteArrayInputStream(gzip))) {
+            for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
+                if (out.size() + n > maxInflatedBytes) {
+                    throw new FrameException("bad_frame", "batch must not become more than " + maxInflatedBytes
+                        + " bytes (uplink.max.inflated.bytes)");
+                }
+                out.write(buffer, 0, n);
+            }
+            return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(out.toByteArray())).toString();
+        } catch (CharacterCodingException e) {
+            throw new FrameException("bad_frame", "batch must be UTF-8");
+        } catch (IOException e) {
+            throw new FrameException("bad_frame", "batch must be gzip: " + e.getMessage());
+        }
+    }
+
+    private JsonNode parse(String text) throws FrameException {
+        try {
+            JsonNode node = json.readTree(text);
+            check(node != null && node.isObject(), "frame must be a JSON object");
+            return node;
+        } catch (JsonProcessingException e) {
+            throw new FrameException("bad_frame", "frame must be JSON: " + e.getOriginalMessage());
+        }
+    }
+
+    private static String logId(JsonNode node) throws FrameException {
+        String id = text(node, "log_id");
+        check(LOG_ID.matcher(id).matches(), "log_id must be 1 to 64 letters, digits or hyphens");
+        return id;
+    }
+
+    private static String text(JsonNode node, String field) throws FrameException {
+        JsonNode value = node.path(field);
+        check(value.isTextual(), field + " must be a text");
+        return value.textValue();
+    }
+
+    private static long whole(JsonNode node, String field) throws FrameException {
+        JsonNode value = node.path(field);
+        check(value.isIntegralNumber() && value.canConvertToLong(), field + " must be a whole number");
+        return value.longValue();
+    }
+
+    private static void only(JsonNode node, Set<String> fields, String where) throws FrameException {
+        check(node.isObject(), where + " must be an object");
+        for (Iterator<String> names = node.fieldNames(); names.hasNext();) {
+            String name = names.next();
+            check(fields.contains(name), where + " must not have field [" + (name.length() > 64 ? name.substring(0, 64) : name) + "]");
+        }
+    }
+
+    private static void check(boolean holds, String rule) throws FrameException {
+        if (!holds) {
+            throw new FrameException("bad_frame", rule);
+        }
+    }
+}

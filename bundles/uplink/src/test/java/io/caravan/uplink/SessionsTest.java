@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink;
+
+import static org.awaitility.Awaitility.await;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.vertx.core.Vertx;
+import io.vertx.core.buffer.Buffer;
+import io.vertx.core.http.ClientWebSocket;
+import io.vertx.core.http.WebSocketClientOptions;
+import io.vertx.core.http.WebSocketConnectOptions;
+import io.vertx.core.json.JsonArray;
+import io.vertx.core.json.JsonObject;
+import io.vertx.core.net.PemTrustOptions;
+import java.io.ByteArrayOutputStream;
+import java.io.OutputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.security.MessageDigest;
+import java.time.Duration;
+import java.util.HashSet;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.zip.GZIPOutputStream;
+import org.apache.camel.Exchange;
+import org.apache.camel.support.DefaultExchange;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The cloud's routes and its register of sessions, against a client that keeps no rule it does not want to keep. */
+@Timeout(60)
+class SessionsTest {
+
+    static final int MAX_FRAME = 100_000;
+
+    @TempDir static Path folder;
+    static Certs certs;
+    static Vertx vertx;
+
+    Box cloud;
+    Path gateways;
+    int port;
+
+    @BeforeAll
+    static void certificates() throws Exception {
+        certs = new Certs(folder.resolve("pki"));
+        certs.issue("server", "DNS:localhost");
+        vertx = Vertx.vertx();
+    }
+
+    @AfterAll
+    static void close() throws Exception {
+        vertx.close().toCompletionStage().toCompletableFuture().get(10, TimeUnit.SECONDS);
+    }
+
+    @BeforeEach
+    void start() throws Exception {
+        Path here = Files.createTempDirectory(folder, "case");
+        gateways = here.resolve("gateways");
+        allow("gw-1 = sha256:" + sha256("one"), "gw-2 = sha256:" + sha256("two").toUpperCase());
+        port = UplinkRoutesTest.free();
+        cloud = new Box("cloud", here.resolve("cloud.db"), Map.ofEntries(
+            Map.entry("uplink.host", "127.0.0.1"), Map.entry("uplink.port", "" + port),
+            Map.entry("uplink.gateways.file", gateways.toString()),
+            Map.entry("uplink.tls.cert", certs.cert("server")), Map.entry("uplink.tls.key", certs.key("server")),
+            Map.entry("uplink.max.frame.bytes", "" + MAX_FRAME), Map.entry("uplink.max.inflated.bytes", "300000"),
+            Map.entry("uplink.max.batch.rows", "100"), Map.entry("uplink.sessions.max", "2"),
+            Map.entry("uplink.idle.timeout.ms", "30000"), Map.entry("uplink.tick.ms", "200"),
+            Map.entry("store.batch.rows", "1000"), Map.entry("store.tick.ms", "500"), Map.entry("inbox.keep.ms", "0")));
+        cloud.start("cloud/uplink", "cloud/inbox", "cloud/bus");
+    }
+
+    @AfterEach
+    void stop() throws Exception {
+        cloud.close();
+    }
+
+    private void allow(String... lines) throws Exception {
+        Files.writeString(gateways, "# gateways\n\n" + String.join("\n", lines) + "\n");
+    }
+
+    private static String sha256(String token) throws Exception {
+        return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(token.getBytes()));
+    }
+
+    /** A WebSocket client without manners. */
+    final class Client {
+
+        final BlockingQueue<JsonObject> received = new LinkedBlockingQueue<>();
+        final CompletableFuture<Void> closed = new CompletableFuture<>();
+        final ClientWebSocket socket;
+
+        Client(String pathAndQuery, String token, String protocol) throws Exception {
+            socket = vertx.createWebSocketClient(new WebSocketClientOptions().setSsl(true).setMaxMessageSize(10_000_000)
+                .setTrustOptions(new PemTrustOptions().addCertPath(certs.ca.toString()))).webSocket();
+            socket.textMessageHandler(t -> received.add(new JsonObject(t)));
+            socket.closeHandler(v -> closed.complete(null));
+            socket.exceptionHandler(e -> { });
+            WebSocketConnectOptions to = new WebSocketConnectOptions().setHost("localhost").setPort(port).setURI(pathAndQuery);
+            if (token != null) {
+                to.addHeader("Authorization", "Bearer " + token);
+            }
+            if (protocol != null) {
+                to.addSubProtocol(protocol);
+            }
+            socket.connect(to).toCompletionStage().toCompletableFuture().get(10, TimeUnit.SECONDS);
+        }
+
+        Client hello(String ranges) throws Exception {
+            text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-1\",\"log_id\":\"log\",\"version\":\"1\","
+                + "\"time_ms\":1,\"ranges\":" + ranges + "}");
+            return this;
+        }
+
+        void text(String text) throws Exception {
+            socket.writeTextMessage(text).toCompletionStage().toCompletableFuture().get(10, TimeUnit.SECONDS);
+        }
+
+        void binary(byte[] bytes) {
+            socket.writeBinaryMessage(Buffer.buffer(bytes));
+        }
+
+        JsonObject next() throws Exception {
+            JsonObject next = received.poll(10, TimeUnit.SECONDS);
+            assertNotNull(next, "nothing came");
+            return next;
+        }
+
+        void refused(String reason) throws Exception {
+            JsonObject error = next();
+            assertEquals("error", error.getString("type"), error.encode());
+            assertEquals(reason, error.getString("reason"), error.encode());
+            closed.get(10, TimeUnit.SECONDS);
+        }
+    }
+
+    private Client client() throws Exception {
+        return new Client("/uplink/gw-1", "one", "caravan.v1");
+    }
+
+    private Client welcomed() throws Exception {
+        Client client = client().hello("[{\"first_seq\":1,\"acked_seq\":0}]");
+        assertEquals("welcome", client.next().getString("type"));
+        return client;
+    }
+
+    private static byte[] gzip(String text) throws Exception {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        try (OutputStream gzip = new GZIPOutputStream(out)) {
+            gzip.write(text.getBytes(StandardCharsets.UTF_8));
+        }
+        return out.toByteArray();
+    }
+
+    private static String row(long seq) {
+        return "{\"seq\":" + seq + ",\"kind\":\"event\",\"device_id\":\"d\",\"message_key\":\"k" + seq
+            + "\",\"observed_at_ms\":1,\"body\":{\"n\":" + seq + "},\"trace_context\":null}";
+    }
+
+    private static String batch(long first, long after, long last) {
+        StringBuilder rows = new StringBuilder();
+        for (long seq = after + 1; seq <= last; seq++) {
+            rows.append(rows.length() == 0 ? "" : ",").append(row(seq));
+        }
+        return batch(first, after, last, rows.toString());
+    }
+
+    private static String batch(long first, long after, long last, String rows) {
+        return "{\"type\":\"batch\",\"log_id\":\"log\",\"lane\":\"live\",\"first_seq\":" + first + ",\"after\":" + after
+            + ",\"last\":" + last + ",\"rows\":[" + rows + "]}";
+    }
+
+    private long inbox() throws Exception {
+        return cloud.number("SELECT count(*) FROM inbox");
+    }
+
+    private double refusals(String reason) {
+        var counter = cloud.meters.find("caravan.sessions.refused").tag("reason", reason).counter();
+        return counter == null ? 0 : counter.count();
+    }
+
+    @Test
+    void batch_is_acked_when_committed_and_stored_once() throws Exception {
+        Client gateway = welcomed();
+        gateway.binary(gzip(batch(1, 0, 10)));
+        JsonObject ack = gateway.next();
+        assertEquals(new JsonObject().put("type", "ack").put("log_id", "log").put("first_seq", 1).put("last", 10), ack);
+        assertEquals(10, inbox());
+        gateway.binary(gzip(batch(1, 0, 10)));
+        assertEquals(10, gateway.next().getInteger("last"));
+        gateway.binary(gzip(batch(1, 5, 15)));
+        assertEquals(15, gateway.next().getInteger("last"));
+        assertEquals(15, inbox());
+        assertEquals(15, cloud.meters.get("caravan.sessions.duplicate.rows").counter().count());
+        // Also when the inbox has handed its rows on and forgotten them.
+        cloud.execute("DELETE FROM inbox");
+        gateway.binary(gzip(batch(1, 0, 15)));
+        assertEquals(15, gateway.next().getInteger("last"));
+        assertEquals(0, inbox());
+        gateway.text("{\"type\":\"not-yet-invented\"}");
+        gateway.binary(gzip(batch(1, 15, 16)));
+        assertEquals(16, gateway.next().getInteger("last"));
+    }
+
+    @Test
+    void whoever_has_not_the_token_is_told_and_nothing_is_stored() throws Exception {
+        for (Client stranger : List.of(new Client("/uplink/gw-1", "two", "caravan.v1"),
+                new Client("/uplink/gw-1", null, "caravan.v1"), new Client("/uplink/gw-9", "one", "caravan.v1"),
+                new Client("/uplink/gw-1", "", "caravan.v1"), new Client("/uplink/..%2fgw-1", "one", "caravan.v1"),
+                new Client("/uplink/gw-1", sha256("one"), "caravan.v1"))) {
+            stranger.refused("not_authorized");
+        }
+        Client eager = new Client("/uplink/gw-1", "wrong", "caravan.v1");
+        eager.socket.writeTextMessage("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-1\",\"log_id\":\"log\","
+            + "\"version\":\"1\",\"time_ms\":1,\"ranges\":[]}");
+        eager.socket.writeBinaryMessage(Buffer.buffer(gzip(batch(1, 0, 1))));
+        eager.refused("not_authorized");
+        assertEquals(0, inbox());
+        assertEquals(0, cloud.number("SELECT count(*) FROM gateway"));
+        assertEquals(7, refusals("not_authorized"));
+    }
+
+    @Test
+    void without_the_gateways_file_nobody_connects_and_a_bad_line_lets_nobody_in() throws Exception {
+        Files.delete(gateways);
+        client().refused("not_authorized");
+        allow("gw-1 = one", "gw-1 sha256:" + sha256("one"), "gw-1 = sha256:" + sha256("one").substring(1));
+        client().refused("not_authorized");
+        allow("gw-1 = sha256:" + sha256("two"), "gw-1 = sha256:" + sha256("one"));
+        client().refused("not_authorized");
+        allow("gw-1 = sha256:" + sha256("one"));
+        welcomed();
+    }
+
+    @Test
+    void token_that_is_taken_away_ends_the_session_at_its_next_frame() throws Exception {
+        Client gateway = welcomed();
+        gateway.binary(gzip(batch(1, 0, 1)));
+        gateway.next();
+        allow("gw-1 = sha256:" + sha256("new"));
+        Files.setLastModifiedTime(gateways, FileTime.fromMillis(System.currentTimeMillis() + 5_000));
+        gateway.binary(gzip(batch(1, 1, 2)));
+        gateway.refused("not_authorized");
+        assertEquals(1, inbox());
+    }
+
+    @Test
+    void newest_session_wins() throws Exception {
+        Client old = welcomed();
+        old.binary(gzip(batch(1, 0, 1)));
+        old.next();
+        Client young = client();
+        old.refused("replaced");
+        young.hello("[{\"first_seq\":1,\"acked_seq\":0}]");
+        JsonObject welcome = young.next();
+        assertEquals(new JsonArray().add(new JsonObject().put("first_seq", 1).put("acked_seq", 1)), welcome.getJsonArray("ranges"));
+        assertEquals(100, welcome.getInteger("max_batch_rows"));
+        assertEquals(MAX_FRAME, welcome.getInteger("max_frame_bytes"));
+        young.binary(gzip(batch(1, 1, 2)));
+        assertEquals(2, young.next().getInteger("last"));
+        assertEquals(2, inbox());
+        await().during(Duration.ofMillis(500)).atMost(Duration.ofSeconds(5)).until(() ->
+            cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'") == 1);
+    }
+
+    @Test
+    void batch_of_a_session_that_was_replaced_while_it_waited_is_not_stored() throws Exception {
+        Client old = welcomed();
+        try (var lock = cloud.writer.getConnection()) {
+            old.binary(gzip(batch(1, 0, 5)));
+            // The frame is now waiting for the writer, in the middle of its transaction.
+            await().atMost(Duration.ofSeconds(5)).until(() -> cloud.writer.getHikariPoolMXBean().getThreadsAwaitingConnection() == 1);
+            client();
+            old.refused("replaced");
+            assertFalse(lock.isClosed());
+        }
+        await().during(Duration.ofMillis(300)).atMost(Duration.ofSeconds(5)).until(() -> inbox() == 0);
+    }
+
+    @Test
+    void gap_is_refused() throws Exception {
+        Client gateway = welcomed();
+        gateway.binary(gzip(batch(1, 3, 5)));
+        gateway.refused("gap");
+        Client again = welcomed();
+        // A range that hello did not name begins at its first row.
+        again.binary(gzip(batch(100, 99, 101)));
+        assertEquals(101, again.next().getInteger("last"));
+        again.binary(gzip(batch(200, 200, 201)));
+        again.refused("gap");
+        assertEquals(2, inbox());
+        assertEquals(2, refusals("gap"));
+    }
+
+    @Test
+    void frames_that_break_the_contract_are_refused() throws Exception {
+        String good = batch(1, 0, 1);
+        for (byte[] bad : List.of(new byte[0], new byte[] {1, 2, 3}, good.getBytes(), gzip(""), gzip("[]"), gzip("{"), gzip(good + "x"),
+                gzip(good.replace("\"rows\"", "\"zeilen\"")), gzip(good.replace("{\"type\"", "{\"x\":1,\"type\"")),
+                gzip(good.replace("{\"type\"", "{\"lane\":\"live\",\"type\"")),
+                gzip(good.replace("\"live\"", "\"fast\"")), gzip(good.replace("\"last\":1", "\"last\":2")),
+                gzip(good.replace("\"after\":0", "\"after\":-1")), gzip(good.replace("\"after\":0", "\"after\":\"0\"")),
+                gzip(good.replace("\"after\":0", "\"after\":0.0")), gzip(good.replace("\"seq\":1", "\"seq\":1e0")),
+                gzip(good.replace("\"body\"", "\"Body\"")), gzip(good.replace("\"device_id\":\"d\"", "\"device_id\":\"../d\"")),
+                gzip(good.replace("\"kind\":\"event\"", "\"kind\":\"'; DROP TABLE inbox\"")),
+                gzip(good.replace("{\"n\":1}", "{\"n\":NaN}")), gzip(good.replace("{\"n\":1}", "{\"n\":1,\"n\":2}")),
+                gzip(good.replace("{\"n\":1}", "[".repeat(80) + "]".repeat(80))),
+                gzip(good.replace("\"log_id\":\"log\"", "\"log_id\":\"other\"")),
+                gzip(batch(1, 0, 2, row(2) + "," + row(1))), gzip(batch(1, 0, 2, row(2) + "," + row(2))),
+                gzip(batch(1, 0, 0, "")), gzip(batch(1, 0, 101)), gzip(batch(5, 0, 1)))) {
+            Client gateway = welcomed();
+            gateway.binary(bad);
+            gateway.refused("bad_frame");
+        }
+        for (String bad : List.of("", "x", "{}", "{\"type\":1}", good, "{\"type\":\"hello\"}", "null", "1")) {
+            Client gateway = client();
+            gateway.text(bad);
+            gateway.refused("bad_frame");
+        }
+        Client twice = welcomed();
+        twice.hello("[]");
+        twice.refused("bad_frame");
+        for (String ranges : List.of("{}", "[1]", "[{\"first_seq\":0,\"acked_seq\":0}]", "[{\"first_seq\":5,\"acked_seq\":3}]",
+                "[{\"first_seq\":1,\"acked_seq\":0},{\"first_seq\":1,\"acked_seq\":0}]")) {
+            client().hello(ranges).refused("bad_frame");
+        }
+        Client early = client();
+        early.binary(gzip(good));
+        early.refused("bad_frame");
+        assertEquals(0, inbox());
+    }
+
+    @Test
+    void frame_above_the_limit_ends_the_session() throws Exception {
+        Client gateway = welcomed();
+        gateway.binary(new byte[MAX_FRAME + 1]);
+        gateway.refused("bad_frame");
+        Client chatty = welcomed();
+        chatty.socket.writeTextMessage("x".repeat(MAX_FRAME + 1));
+        chatty.refused("bad_frame");
+    }
+
+    @Test
+    void gzip_bomb_is_refused_and_takes_no_memory() throws Exception {
+        byte[] bomb;
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        try (OutputStream gzip = new GZIPOutputStream(out)) {
+            byte[] zeros = new byte[1_000_000];
+            for (int i = 0; i < 90; i++) {
+                gzip.write(zeros);
+            }
+        }
+        bomb = out.toByteArray();
+        assertTrue(bomb.length < MAX_FRAME, "bomb of " + bomb.length);
+        Client gateway = welcomed();
+        gateway.binary(bomb);
+        gateway.refused("bad_frame");
+    }
+
+    @Test
+    void query_and_missing_subprotocol_are_refused() throws Exception {
+        new Client("/uplink/gw-1?gatewayId=gw-2", "one", "caravan.v1").refused("bad_frame");
+        Client victim = welcomed();
+        for (String query : List.of("CamelVertxWebsocket.connectionKey=x", "camelvertxwebsocket.event=CLOSE", "CamelSqlQuery=x")) {
+            new Client("/uplink/gw-1?" + query, "one", "caravan.v1").refused("bad_frame");
+        }
+        new Client("/uplink/gw-1", "one", null).refused("bad_frame");
+        victim.binary(gzip(batch(1, 0, 1)));
+        assertEquals("ack", victim.next().getString("type"));
+    }
+
+    @Test
+    void store_that_is_away_is_told_and_nothing_is_acked() throws Exception {
+        Client gateway = welcomed();
+        cloud.storeDown = true;
+        gateway.binary(gzip(batch(1, 0, 5)));
+        gateway.refused("store_unavailable");
+        client().hello("[]").refused("store_unavailable");
+        cloud.storeDown = false;
+        assertEquals(0, inbox());
+        Client again = welcomed();
+        again.binary(gzip(batch(1, 0, 5)));
+        assertEquals(5, again.next().getInteger("last"));
+    }
+
+    @Test
+    void frames_sent_all_at_once_are_all_stored() throws Exception {
+        Client gateway = welcomed();
+        for (int i = 0; i < 100; i++) {
+            gateway.binary(gzip(batch(1000 * i + 1, 1000 * i, 1000 * i + 10)));
+        }
+        Set<Integer> acked = new HashSet<>();
+        for (int i = 0; i < 100; i++) {
+            JsonObject ack = gateway.next();
+            assertEquals("ack", ack.getString("type"), ack.encode());
+            acked.add(ack.getInteger("first_seq"));
+        }
+        assertEquals(100, acked.size());
+        assertEquals(1000, inbox());
+    }
+
+    @Test
+    void connections_above_the_limit_are_refused() throws Exception {
+        cloud.close();
+        start();
+        allow("gw-1 = sha256:" + sha256("one"), "gw-2 = sha256:" + sha256("two"), "gw-3 = sha256:" + sha256("three"));
+        welcomed();
+        Client second = new Client("/uplink/gw-2", "two", "caravan.v1");
+        new Client("/uplink/gw-3", "three", "caravan.v1").refused("store_unavailable");
+        second.socket.close();
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 1);
+        assertFalse(new Client("/uplink/gw-3", "three", "caravan.v1").closed.isDone());
+    }
+
+    @Test
+    void who_is_connected_is_written_down() throws Exception {
+        cloud.execute("INSERT INTO gateway VALUES ('ghost', 'l', '1', 1, 0, 0)");
+        Client gateway = welcomed();
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'ghost'") == 0);
+        assertEquals(1, cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'"));
+        gateway.socket.close();
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'") == 0);
+    }
+
+    @Test
+    void answer_to_a_gateway_that_is_gone_fails() throws Exception {
+        Sessions sessions = cloud.camel.getRegistry().lookupByNameAndType("sessions", Sessions.class);
+        Client gateway = welcomed();
+        Exchange command = new DefaultExchange(cloud.camel);
+        command.setVariable("gatewayId", "gw-1");
+        command.getMessage().setBody("{\"type\":\"command\"}");
+        sessions.send(command);
+        assertEquals("command", gateway.next().getString("type"));
+        command.setVariable("gatewayId", "gw-2");
+        assertThrows(UplinkClosedException.class, () -> sessions.send(command));
+        gateway.socket.close();
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 0);
+        command.setVariable("gatewayId", "gw-1");
+        assertThrows(UplinkClosedException.class, () -> sessions.send(command));
+        assertNull(gateway.received.poll());
+    }
+
+    @Test
+    void rows_the_cloud_lost_are_counted_and_do_not_stop_the_rest() throws Exception {
+        Client gateway = client().hello("[{\"first_seq\":1,\"acked_seq\":70},{\"first_seq\":101,\"acked_seq\":100}]");
+        assertEquals(70, gateway.next().getJsonArray("ranges").getJsonObject(0).getInteger("acked_seq"));
+        assertEquals(70, cloud.meters.get("caravan.sessions.missing.rows").counter().count());
+        gateway.binary(gzip(batch(1, 70, 80)));
+        assertEquals(80, gateway.next().getInteger("last"));
+    }
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink;
+
+import static org.awaitility.Awaitility.await;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.net.ServerSocket;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Gateway routes against cloud routes, real TLS, real stores, a proxy in between: what leaves arrives exactly once. */
+@Timeout(240)
+class UplinkRoutesTest {
+
+    private static final Logger LOG = LoggerFactory.getLogger(UplinkRoutesTest.class);
+
+    @TempDir static Path folder;
+    static Certs certs;
+
+    Map<String, String> cloudKeys;
+    Map<String, String> gatewayKeys;
+    Path here;
+    Box cloud;
+    Box gateway;
+    Proxy proxy;
+
+    @BeforeAll
+    static void certificates() throws Exception {
+        certs = new Certs(folder.resolve("pki"));
+        certs.issue("server", "DNS:localhost");
+    }
+
+    @BeforeEach
+    void keys() throws Exception {
+        here = Files.createTempDirectory(folder, "case");
+        Files.writeString(here.resolve("token"), "t0ken");
+        Files.writeString(here.resolve("gateways"), "# test\ngw-1 = sha256:" + HexFormat.of().formatHex(
+            MessageDigest.getInstance("SHA-256").digest("t0ken".getBytes())) + "\n");
+        proxy = new Proxy(0);
+        cloudKeys = new HashMap<>(Map.ofEntries(
+            Map.entry("uplink.host", "127.0.0.1"), Map.entry("uplink.port", "" + free()),
+            Map.entry("uplink.gateways.file", here.resolve("gateways").toString()),
+            Map.entry("uplink.tls.cert", certs.cert("server")), Map.entry("uplink.tls.key", certs.key("server")),
+            Map.entry("uplink.max.frame.bytes", "1048576"), Map.entry("uplink.max.inflated.bytes", "8388608"),
+            Map.entry("uplink.max.batch.rows", "5000"), Map.entry("uplink.sessions.max", "100"),
+            Map.entry("uplink.idle.timeout.ms", "60000"), Map.entry("uplink.tick.ms", "60000"),
+            Map.entry("store.batch.rows", "1000"), Map.entry("store.tick.ms", "500"), Map.entry("inbox.keep.ms", "0"),
+            Map.entry("api.rows.max", "1000"), Map.entry("api.rows.default", "100"), Map.entry("http.port", "" + free())));
+        gatewayKeys = new HashMap<>(Map.ofEntries(
+            Map.entry("gateway.id", "gw-1"), Map.entry("uplink.enabled", "true"),
+            Map.entry("uplink.url", "wss://localhost:" + proxy.port()),
+            Map.entry("uplink.token.file", here.resolve("token").toString()),
+            Map.entry("uplink.ca.file", certs.ca.toString()),
+            Map.entry("uplink.client.cert.file", ""), Map.entry("uplink.client.key.file", ""),
+            Map.entry("uplink.connect.timeout.ms", "2000"), Map.entry("uplink.ping.ms", "500"),
+            Map.entry("uplink.reconnect.min.ms", "20"), Map.entry("uplink.reconnect.max.ms", "300"),
+            Map.entry("uplink.send.timeout.ms", "2000"), Map.entry("uplink.ack.timeout.ms", "2000"),
+            Map.entry("uplink.max.frame.bytes", "1048576"), Map.entry("uplink.readiness", "false"),
+            Map.entry("uplink.window.rows", "2000"), Map.entry("uplink.batch.rows", "500"),
+            Map.entry("uplink.batch.bytes", "262144"), Map.entry("uplink.flush.ms", "50"),
+            Map.entry("uplink.historical.rows", "5000"), Map.entry("outbox.tick.ms", "300")));
+    }
+
+    @AfterEach
+    void stop() throws Exception {
+        if (gateway != null) {
+            gateway.close();
+        }
+        if (cloud != null) {
+            cloud.close();
+        }
+        proxy.close();
+    }
+
+    static int free() throws Exception {
+        try (ServerSocket s = new ServerSocket(0)) {
+            return s.getLocalPort();
+        }
+    }
+
+    void cloud(String... extraSql) throws Exception {
+        cloud(Map.of(), extraSql);
+    }
+
+    void cloud(Map<String, String> edits, String... extraSql) throws Exception {
+        cloud = new Box("cloud", here.resolve("cloud.db"), cloudKeys, extraSql);
+        cloud.edits.putAll(edits);
+        cloud.start("cloud/uplink", "cloud/inbox", "cloud/bus", "cloud/store", "cloud/api");
+        proxy.target(Integer.parseInt(cloudKeys.get("uplink.port")));
+    }
+
+    void gateway() throws Exception {
+        gateway = new Box("gateway", here.resolve("gateway.db"), gatewayKeys).start("gateway/outbox", "gateway/uplink");
+    }
+
+    /** Rows of kind event; the number is in the key and the body, so that order and content can be compared. */
+    void rows(long from, long to) throws Exception {
+        gateway.execute("INSERT INTO outbox (kind, device_id, message_key, observed_at_ms, created_at_ms, body) "
+            + "WITH RECURSIVE n(i) AS (SELECT " + from + " UNION ALL SELECT i + 1 FROM n WHERE i < " + to + ") "
+            + "SELECT 'event', 'dev-' || (i % 7), 'k/' || i, 1700000000000 + i, 0, "
+            + "json_object('event', 'x', 'n', i, 'text', 'über ${body} {{x}} \"q\"') FROM n");
+        gateway.camel.createProducerTemplate().sendBody("seda:outbox?size=1&discardWhenFull=true", "");
+    }
+
+    void drained() {
+        await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(20)).until(() ->
+            gateway.number("SELECT backlog + inflight + (SELECT count(*) FROM outbox) FROM ledger WHERE sink = 'uplink'") == 0);
+    }
+
+    @Test
+    void rows_arrive_once_in_order_and_leave_the_outbox() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        rows(1, 3000);
+        drained();
+        assertEquals(3000, cloud.number("SELECT count(*) FROM inbox"));
+        assertEquals(0, cloud.number("SELECT count(*) FROM inbox i WHERE gateway_seq <> body->>'n' OR message_key <> 'k/' || gateway_seq"
+            + " OR body->>'text' <> 'über ${body} {{x}} \"q\"' OR device_id <> 'dev-' || (gateway_seq % 7)"));
+        assertEquals(0, cloud.number("SELECT count(*) FROM inbox a JOIN inbox b ON b.seq = a.seq + 1 AND b.gateway_seq <= a.gateway_seq"));
+        assertEquals(3000, gateway.number("SELECT delivered FROM sink WHERE name = 'uplink'"));
+        assertEquals(1, cloud.number("SELECT connected FROM gateway"));
+    }
+
+    @Test
+    void exactly_once_while_connections_are_cut() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        LOG.warn("{} cuts", cutWhileSending(new Random(1), 12_000));
+        assertEquals(12_000, cloud.number("SELECT count(DISTINCT gateway_seq) FROM inbox"), "lost");
+        assertEquals(12_000, cloud.number("SELECT count(*) FROM inbox"), "twice");
+        assertEquals(12_000, gateway.number("SELECT delivered FROM sink WHERE name = 'uplink'"));
+        assertEquals(1, gateway.number("SELECT count(*) FROM sink_range WHERE sink = 'uplink'"));
+        assertEquals(1, proxy.most(), "connections at one time");
+    }
+
+    /** The welcome says nothing of what the cloud has, so what was committed and not acked comes again each time. */
+    static final Map<String, String> BLIND_WELCOME = Map.of(
+        "'ranges', json_group_array(json_object('first_seq', first_seq, 'acked_seq', acked_seq) ORDER BY first_seq))",
+        "'ranges', iif(count(*) >= 0, json('[]'), NULL))");
+
+    @Test
+    void exactly_once_when_the_gateway_sends_again_what_was_committed() throws Exception {
+        cloud(BLIND_WELCOME, "DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        LOG.warn("{} cuts", cutWhileSending(new Random(2), 12_000));
+        assertEquals(12_000, cloud.number("SELECT count(DISTINCT gateway_seq) FROM inbox"), "lost");
+        assertEquals(12_000, cloud.number("SELECT count(*) FROM inbox"), "twice");
+        double again = cloud.meters.get("caravan.sessions.duplicate.rows").counter().count();
+        LOG.warn("{} rows came again", again);
+        assertTrue(again > 0, "nothing came again: the test proves nothing");
+    }
+
+    /** Negative control: with the same cuts, and a cloud that does not look, rows are there twice. */
+    @Test
+    void twice_when_the_cloud_does_not_look() throws Exception {
+        Map<String, String> edits = new HashMap<>(BLIND_WELCOME);
+        edits.put("WHERE r.value->>'seq' > :#${variable.acked}", "WHERE true");
+        edits.put("ON CONFLICT (gateway_id, log_id, gateway_seq) DO NOTHING", "");
+        cloud(edits, "DELETE FROM sink_range WHERE sink = 'store'", "DROP INDEX inbox_gateway_seq");
+        gateway();
+        LOG.warn("{} cuts", cutWhileSending(new Random(2), 12_000));
+        assertEquals(12_000, cloud.number("SELECT count(DISTINCT gateway_seq) FROM inbox"), "lost");
+        long twice = cloud.number("SELECT count(*) FROM inbox") - 12_000;
+        LOG.warn("control: {} rows twice", twice);
+        assertTrue(twice > 0, "the control did not double anything: the test above is blind");
+    }
+
+    @Test
+    void backlog_becomes_historical_and_new_rows_overtake_it() throws Exception {
+        proxy.refuse(true);
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        rows(1, 30_000);
+        await().atMost(Duration.ofSeconds(5)).until(() -> proxy.accepted.get() == 0);
+        assertEquals(0, gateway.number("SELECT inflight_seq FROM sink_range WHERE sink = 'uplink'"), "claimed without a session");
+        long start = System.nanoTime();
+        proxy.refuse(false);
+        await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(1)).until(() -> cloud.number("SELECT count(*) FROM inbox") > 0);
+        assertEquals(List.of(List.of(1, 30_000, "historical"), List.of(30_001, "live")), gateway.rows(
+            "SELECT first_seq, last_seq, lane FROM sink_range WHERE sink = 'uplink' ORDER BY first_seq").stream()
+            .map(r -> r.stream().filter(v -> v != null).toList()).toList());
+        rows(30_001, 30_010);
+        drained();
+        LOG.warn("30,000 rows of backlog in {} ms", (System.nanoTime() - start) / 1_000_000);
+        assertEquals(30_010, cloud.number("SELECT count(*) FROM inbox"));
+        assertTrue(cloud.number("SELECT (SELECT max(seq) FROM inbox WHERE gateway_seq > 30000) < (SELECT max(seq) FROM inbox WHERE gateway_seq <= 30000)") == 1,
+            "new rows came after all of the backlog");
+        assertEquals(List.of(List.of(30_001, 30_010)), gateway.rows("SELECT first_seq, acked_seq FROM sink_range WHERE sink = 'uplink'"));
+        assertEquals(30_010, gateway.number("SELECT delivered FROM sink WHERE name = 'uplink'"));
+        assertEquals(0, cloud.number("SELECT count(*) FROM inbox a JOIN inbox b ON b.seq > a.seq AND b.gateway_seq = a.gateway_seq - 1"
+            + " AND a.gateway_seq <> 30001"), "order within a range");
+    }
+
+    @Test
+    void either_side_may_restart_in_the_middle() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        for (int i = 0; i < 6; i++) {
+            rows(2000 * i + 1, 2000 * i + 2000);
+            long before = cloud.number("SELECT count(*) FROM inbox");
+            await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(1)).until(() ->
+                cloud.number("SELECT count(*) FROM inbox") > before);
+            if (i % 2 == 0) {
+                gateway.close();
+                gateway();
+            } else {
+                cloud.close();
+                cloud();
+            }
+        }
+        drained();
+        assertEquals(12_000, cloud.number("SELECT count(DISTINCT gateway_seq) FROM inbox"), "lost");
+        assertEquals(12_000, cloud.number("SELECT count(*) FROM inbox"), "twice");
+        assertEquals(12_000, gateway.number("SELECT delivered FROM sink WHERE name = 'uplink'"));
+    }
+
+    @Test
+    void cloud_whose_store_is_down_gets_everything_when_it_is_up_again() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        rows(1, 100);
+        drained();
+        cloud.storeDown = true;
+        rows(101, 5000);
+        await().atMost(Duration.ofSeconds(20)).until(() ->
+            gateway.number("SELECT count(*) FROM sink WHERE name = 'uplink' AND attempts > 1 AND last_error LIKE '%store_unavailable%'") == 1);
+        cloud.storeDown = false;
+        drained();
+        assertEquals(5000, cloud.number("SELECT count(*) FROM inbox"));
+        assertEquals(0, gateway.number("SELECT attempts FROM sink WHERE name = 'uplink'"));
+    }
+
+    @Test
+    void store_that_went_back_in_time_gets_a_new_log_and_loses_nothing() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        rows(1, 100);
+        drained();
+        String log = String.valueOf(gateway.rows("SELECT log_id FROM meta").get(0).get(0));
+        gateway.execute("UPDATE sqlite_sequence SET seq = 50 WHERE name = 'outbox'");
+        gateway.execute("UPDATE sink_range SET acked_seq = 50, inflight_seq = 50 WHERE sink = 'uplink'");
+        proxy.cut();
+        rows(1001, 1010);
+        await().atMost(Duration.ofSeconds(20)).until(() -> cloud.number("SELECT count(*) FROM inbox WHERE message_key LIKE 'k/10__'") == 10);
+        drained();
+        assertFalse(log.equals(gateway.rows("SELECT log_id FROM meta").get(0).get(0)));
+        assertEquals(110, cloud.number("SELECT count(*) FROM inbox"));
+    }
+
+    @Test
+    void paused_uplink_claims_nothing() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        rows(1, 10);
+        drained();
+        gateway.execute("UPDATE sink SET state = 'paused' WHERE name = 'uplink'");
+        rows(11, 20);
+        await().during(Duration.ofMillis(700)).atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT count(*) FROM inbox") == 10);
+        gateway.execute("UPDATE sink SET state = 'running' WHERE name = 'uplink'");
+        drained();
+        assertEquals(20, cloud.number("SELECT count(*) FROM inbox"));
+    }
+
+    private int cutWhileSending(Random random, int total) throws Exception {
+        int cuts = 0;
+        for (int at = 0; at < total; at += 400) {
+            rows(at + 1, at + 400);
+            int choice = random.nextInt(6);
+            long before = cloud.number("SELECT coalesce(max(gateway_seq), 0) FROM inbox");
+            if (choice < 3) {
+                // Cut when something new has arrived: acks are on their way.
+                await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(1)).until(() ->
+                    cloud.number("SELECT coalesce(max(gateway_seq), 0) FROM inbox") > before);
+                proxy.cut();
+                cuts++;
+            } else if (choice == 3) {
+                proxy.mute(true);
+                await().pollDelay(Duration.ofMillis(random.nextInt(400) + 1)).until(() -> true);
+                proxy.cut();
+                proxy.mute(false);
+                cuts++;
+            } else if (choice == 4) {
+                proxy.cut();
+                cuts++;
+            }
+        }
+        drained();
+        return cuts;
+    }
+
+    @Test
+    void store_and_api() throws Exception {
+        cloud();
+        gateway();
+        gateway.execute("INSERT INTO outbox (kind, device_id, message_key, observed_at_ms, created_at_ms, body) VALUES "
+            + "('window','d1','w1',10,0,'" + window("t", 0, 1, 5.0, 900) + "'),"
+            + "('window','d1','w2',10,0,'" + window("t", 0, 3, 7.5, 950) + "'),"
+            + "('window','d1','w3',10,0,'" + window("t", 0, 2, 6.0, 950) + "'),"
+            + "('window','d1','w4',10,0,'" + window("t", 1000, 1, 8, 1900) + "'),"
+            + "('window','d1','w5',10,0,'{\"metric\":\"t\",\"start_ms\":\"x\"}'),"
+            + "('window','d1','w6',10,0,'not json'),"
+            + "('window','d1','w7',10,0,'" + window("big", 99, 1, 1, 1900).replace("\"max\":1", "\"max\":1e999") + "'),"
+            + "('event','d2','e1',20,0,'{\"event\":\"door\",\"data\":{\"a\":[1,2]}}'),"
+            + "('event','d2','e1',20,0,'{\"event\":\"door\",\"data\":{\"a\":[1,2]}}')");
+        drained();
+        await().atMost(Duration.ofSeconds(20)).until(() -> cloud.number("SELECT count(*) FROM inbox") == 0);
+        assertEquals(List.of(List.of("t", 0, 3, 7.5), List.of("t", 1000, 1, 8.0)),
+            cloud.rows("SELECT metric, start_ms, revision, last FROM rollup_window ORDER BY start_ms"));
+        assertEquals(List.of(List.of("t", 8.0, 1900)), cloud.rows("SELECT metric, value, observed_at_ms FROM last_value"));
+        assertEquals(List.of(List.of(6, 3)), cloud.rows("SELECT delivered, dead FROM sink WHERE name = 'store'"));
+        assertEquals(List.of(List.of("w5"), List.of("w6"), List.of("w7"), List.of("e1")),
+            cloud.rows("SELECT message_key FROM message ORDER BY id"));
+
+        assertTrue(get(200, "/api/v1/gateways").matches("\\[\\{\"gateway_id\":\"gw-1\",.*\"connected\":true,.*"), get(200, "/api/v1/gateways"));
+        assertTrue(get(200, "/api/v1/devices").contains("\"device_id\":\"d2\""));
+        assertTrue(get(200, "/api/v1/devices/gw-1/d1").contains("\"last_observed_ms\":10"));
+        assertEquals("[{\"metric\":\"t\",\"value\":8.0,\"observed_at_ms\":1900}]", get(200, "/api/v1/devices/gw-1/d1/last"));
+        assertTrue(get(200, "/api/v1/devices/gw-1/d1/windows").contains("\"start_ms\":0"));
+        assertTrue(get(200, "/api/v1/devices/gw-1/d1/windows?metric=t&from_ms=1000&to_ms=&limit=1").startsWith("[{\"metric\":\"t\",\"start_ms\":1000"));
+        assertEquals("[]", get(200, "/api/v1/devices/gw-1/d1/windows?metric=u"));
+        assertEquals("[]", get(200, "/api/v1/devices/gw-1/d1/windows?to_ms=0"));
+        assertTrue(get(200, "/api/v1/devices/gw-1/d2/messages?after=0&limit=5").contains("\"body\":{\"event\":\"door\",\"data\":{\"a\":[1,2]}}"));
+        assertTrue(get(404, "/api/v1/devices/gw-1/nobody").contains("not_found"));
+        assertTrue(get(404, "/api/v1/devices/gw-1/nobody/last").contains("not_found"));
+        for (String bad : List.of("d1/windows?limit=0", "d1/windows?limit=x", "d1/windows?limit=1&limit=2", "d1/windows?from_ms=-1",
+                "d1/windows?metric=a%27%20OR%201=1", "d1/messages?after=1%3Bdrop", "d1%27--/last", "d1/messages?device_id=d2",
+                "d1/windows?to_ms=1e3")) {
+            assertTrue(get(400, "/api/v1/devices/gw-1/" + bad).contains("\"error\":\"bad_request\""), bad);
+        }
+        assertTrue(get(200, "/api/v1/devices/gw-1/d2/messages?CamelSqlQuery=select%201&camelsqlquery=select%201").contains("e1"));
+    }
+
+    private static String window(String metric, long start, int revision, double last, long at) {
+        return "{\"device_id\":\"d1\",\"metric\":\"" + metric + "\",\"start_ms\":" + start + ",\"width_ms\":1000,\"part\":0,\"revision\":"
+            + revision + ",\"count\":2,\"min\":1,\"max\":1,\"sum\":2.0,\"mean\":1.0,\"last\":" + last + ",\"last_observed_ms\":" + at + "}";
+    }
+
+    private String get(int status, String path) throws Exception {
+        HttpResponse<String> r = HttpClient.newHttpClient().send(HttpRequest.newBuilder(
+            URI.create("http://127.0.0.1:" + cloudKeys.get("http.port") + path)).header("CamelSqlQuery", "select 1").build(),
+            HttpResponse.BodyHandlers.ofString());
+        assertEquals(status, r.statusCode(), path + " " + r.body());
+        assertEquals("application/json", r.headers().firstValue("Content-Type").orElse(""), path);
+        assertFalse(r.headers().map().containsKey("gateway_id"));
+        return r.body();
+    }
+}
