@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.bench;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+
+import com.hivemq.client.mqtt.MqttClientExecutorConfig;
+import com.hivemq.client.mqtt.mqtt5.Mqtt5Client;
+import com.hivemq.client.mqtt.mqtt5.Mqtt5ClientBuilder;
+import io.reactivex.schedulers.Schedulers;
+import picocli.CommandLine.Option;
+
+/** Where the broker or gateway listens and how a client shows who it is. Client id = user name = device id. */
+final class MqttOptions {
+    @Option(names = "--host", defaultValue = "127.0.0.1", description = "MQTT host (${DEFAULT-VALUE})")
+    String host;
+
+    @Option(names = "--port", defaultValue = "1883", description = "MQTT port (${DEFAULT-VALUE})")
+    int port;
+
+    @Option(names = "--token-file", paramLabel = "FILE",
+            description = "lines 'device_id token', or one line with a token for all; sent as user name and password")
+    Path tokenFile;
+
+    private Map<String, String> tokens;
+
+    /**
+     * A client that reconnects by itself (100 ms, doubling to 2 s) until it is disconnected. Its callbacks run on its one
+     * network thread: they must not block.
+     */
+    Mqtt5ClientBuilder client(String deviceId, MqttClientExecutorConfig executor) {
+        var builder = Mqtt5Client.builder().identifier(deviceId).serverHost(host).serverPort(port).executorConfig(executor)
+                .transportConfig().mqttConnectTimeout(10, TimeUnit.SECONDS).applyTransportConfig()
+                .automaticReconnect().initialDelay(100, TimeUnit.MILLISECONDS).maxDelay(2, TimeUnit.SECONDS).applyAutomaticReconnect();
+        String token = token(deviceId);
+        if (token != null) {
+            builder = builder.simpleAuth().username(deviceId).password(token.getBytes(StandardCharsets.UTF_8)).applySimpleAuth();
+        }
+        return builder;
+    }
+
+    /** Few threads on purpose: the load shares its cores with what it measures. */
+    static MqttClientExecutorConfig executor(int threads) {
+        return MqttClientExecutorConfig.builder().nettyThreads(threads).applicationScheduler(Schedulers.trampoline()).build();
+    }
+
+    private synchronized String token(String deviceId) {
+        if (tokenFile == null) {
+            return null;
+        }
+        if (tokens == null) {
+            tokens = new HashMap<>();
+            try {
+                for (String line : Files.readAllLines(tokenFile)) {
+                    String[] words = line.trim().split("\\s+");
+                    if (!words[0].isEmpty() && !words[0].startsWith("#")) {
+                        tokens.put(words.length == 1 ? "*" : words[0], words[words.length - 1]);
+                    }
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException("token file [" + tokenFile + "] must be readable", e);
+            }
+        }
+        return tokens.getOrDefault(deviceId, tokens.get("*"));
+    }
+}
