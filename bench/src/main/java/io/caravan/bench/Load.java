@@ -332,17 +332,16 @@ final class Load implements Callable<Integer> {
 
         private void completed(Message m, Mqtt5PublishResult result, Throwable e) {
             long now = System.nanoTime();
-            if (e != null) {
+            String refusal = Acks.refusal(result, e);
+            if (refusal != null) {
+                synchronized (refused) {
+                    refused.merge(refusal, 1L, Long::sum);
+                }
+            } else if (e != null) {
                 // The connection went away: the same bytes again on the next one, in order.
                 failures.incrementAndGet();
                 synchronized (again) {
                     again.add(m);
-                }
-            } else if (result.getError().isPresent()) {
-                String code = result instanceof Mqtt5PublishResult.Mqtt5Qos1Result q
-                        ? q.getPubAck().getReasonCode().toString() : result.getError().get().toString();
-                synchronized (refused) {
-                    refused.merge(code, 1L, Long::sum);
                 }
             } else {
                 acked.incrementAndGet();

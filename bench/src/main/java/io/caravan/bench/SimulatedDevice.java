@@ -161,10 +161,10 @@ final class SimulatedDevice {
 
     private synchronized void completed(Message m, Mqtt5PublishResult result, Throwable e) {
         m.publishing = false;
-        if (e != null) {
+        int code = Acks.code(result, e);
+        if (code < 0) {
             return;   // the connection is gone; pump() publishes it on the next one
         }
-        int code = code(result);
         ledger.ack(m.key, code);
         if (code >= 0x80) {
             // Sending it again will not help (docs/contract.md section 2).
@@ -192,21 +192,15 @@ final class SimulatedDevice {
         String badId = id + "/bad/" + bootId + "/" + bad;
         ledger.bad(badId, id, payload.reason(), payload.body());
         send("devices/" + id + "/telemetry", payload.body()).whenComplete((result, e) -> {
-            if (e == null) {
-                ledger.ack(badId, code(result));
+            int code = Acks.code(result, e);
+            if (code >= 0) {
+                ledger.ack(badId, code);
             }
         });
     }
 
     private CompletableFuture<Mqtt5PublishResult> send(String topic, byte[] body) {
         return client.publish(Mqtt5Publish.builder().topic(topic).qos(MqttQos.AT_LEAST_ONCE).contentType("application/json").payload(body).build());
-    }
-
-    private static int code(Mqtt5PublishResult result) {
-        if (result instanceof Mqtt5PublishResult.Mqtt5Qos1Result q) {
-            return q.getPubAck().getReasonCode().getCode();
-        }
-        return result.getError().isPresent() ? 0x80 : 0;
     }
 
     private void connected(MqttClientConnectedContext context) {

@@ -24,6 +24,7 @@ public final class Main {
     private final org.apache.karaf.main.Main karaf;
     private final Path path = Path.of(System.getProperty("karaf.data"));
     private final DataFolder data = new DataFolder(path);
+    private volatile Signal stopping;
 
     private Main(String[] args) {
         karaf = new org.apache.karaf.main.Main(args);
@@ -50,6 +51,9 @@ public final class Main {
             karaf.destroy();
             System.exit(karaf.getExitCode());
         } catch (Exception e) {
+            if (stopping != null) {
+                System.exit(128 + stopping.getNumber());
+            }
             System.err.println("caravan: the container did not start: " + e);
             e.printStackTrace();
             System.exit(START_FAILED);
@@ -57,6 +61,7 @@ public final class Main {
     }
 
     private void onSignal(Signal signal) {
+        stopping = signal;
         new Thread(() -> stop(signal), "caravan-stop").start();
     }
 

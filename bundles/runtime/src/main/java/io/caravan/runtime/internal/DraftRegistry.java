@@ -6,7 +6,9 @@ import java.util.LinkedHashSet;
 import java.util.Map;
 import java.util.Set;
 import org.apache.camel.CamelContextAware;
+import org.apache.camel.spi.Registry;
 import org.apache.camel.support.DefaultRegistry;
+import org.apache.camel.support.SimpleRegistry;
 
 /**
  * Camel binds a file's beans while it parses the file, before anybody knows whether the file is any good. Between
@@ -23,7 +25,7 @@ final class DraftRegistry extends DefaultRegistry {
     /** @param origin its repositories and beans are taken over */
     DraftRegistry(DefaultRegistry origin) {
         super(origin.getRepositories());
-        setFallbackRegistry(origin.getFallbackRegistry());
+        setFallbackRegistry(new Beans(origin.getFallbackRegistry()));
         setSupplierRegistry(origin.getSupplierRegistry());
         setCamelContext(origin.getCamelContext());
     }
@@ -102,6 +104,52 @@ final class DraftRegistry extends DefaultRegistry {
     @Override
     public <T> Set<T> findByType(Class<T> type) {
         return draft.get() == null ? super.findByType(type) : new LinkedHashSet<>(findByTypeWithName(type).values());
+    }
+
+    /** Camel's own is a plain map, and modules bind beans while routes are being read. */
+    private static final class Beans extends SimpleRegistry {
+        private static final long serialVersionUID = 1L;
+
+        Beans(Registry origin) {
+            if (origin instanceof SimpleRegistry beans) {
+                putAll(beans);
+            }
+        }
+
+        @Override
+        public synchronized void bind(String id, Class<?> type, Object bean) {
+            super.bind(id, type, bean);
+        }
+
+        @Override
+        public synchronized void bind(String id, Class<?> type, Object bean, String initMethod, String destroyMethod) {
+            super.bind(id, type, bean, initMethod, destroyMethod);
+        }
+
+        @Override
+        public synchronized void unbind(String id) {
+            super.unbind(id);
+        }
+
+        @Override
+        public synchronized Object lookupByName(String name) {
+            return super.lookupByName(name);
+        }
+
+        @Override
+        public synchronized <T> T lookupByNameAndType(String name, Class<T> type) {
+            return super.lookupByNameAndType(name, type);
+        }
+
+        @Override
+        public synchronized <T> Map<String, T> findByTypeWithName(Class<T> type) {
+            return super.findByTypeWithName(type);
+        }
+
+        @Override
+        public synchronized <T> Set<T> findByType(Class<T> type) {
+            return super.findByType(type);
+        }
     }
 
     private Bean drafted(String name) {
