@@ -23,13 +23,14 @@ public final class Keys {
 
   /**
    * By the key the device gave, else by content. Equal content is the same message within one window of the clock; two
-   * that arrive to the left and right of a window's edge are both kept.
+   * that arrive to the left and right of a window's edge are both kept. No boot id is empty, so no numbered key looks like one
+   * of these.
    */
   public static String unnumbered(Draft draft, String given, long windowMs) {
     if (given != null && !given.isEmpty()) {
-      return draft.deviceId + "/k/" + (plain(given) ? given : "sha256-" + hash(given.getBytes(StandardCharsets.UTF_8), new byte[0]));
+      return draft.deviceId + "//k/" + (plain(given) ? given : "sha256-" + hash(given.getBytes(StandardCharsets.UTF_8), new byte[0]));
     }
-    return draft.deviceId + "/h/" + Long.toString(draft.receivedAtMs / windowMs, 36) + '-'
+    return draft.deviceId + "//h/" + Long.toString(draft.receivedAtMs / windowMs, 36) + '-'
         + hash(draft.topic.getBytes(StandardCharsets.UTF_8), draft.original);
   }
 

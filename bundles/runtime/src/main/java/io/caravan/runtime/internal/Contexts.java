@@ -6,6 +6,7 @@ import org.apache.camel.CamelContext;
 import org.apache.camel.ManagementMBeansLevel;
 import org.apache.camel.ManagementStatisticsLevel;
 import org.apache.camel.StartupSummaryLevel;
+import org.apache.camel.component.direct.DirectComponent;
 import org.apache.camel.component.properties.PropertiesComponent;
 import org.apache.camel.spi.ManagementAgent;
 import org.apache.camel.spi.SupervisingRouteController;
@@ -38,6 +39,10 @@ final class Contexts {
         properties.setEnvironmentVariableMode(PropertiesComponent.ENVIRONMENT_VARIABLES_MODE_NEVER);
         properties.setSystemPropertiesMode(PropertiesComponent.SYSTEM_PROPERTIES_MODE_NEVER);
         properties.addPropertiesSource(placeholders);
+
+        // A route that is not there (its store is away, its file is being replaced) is said at once: by default the caller's
+        // thread, an event loop perhaps, would wait half a minute for it.
+        context.getComponent("direct", DirectComponent.class).setBlock(false);
 
         SupervisingRouteController controller = context.getRouteController().supervising();
         controller.setInitialDelay(0);

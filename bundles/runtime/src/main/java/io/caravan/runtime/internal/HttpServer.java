@@ -4,11 +4,13 @@ package io.caravan.runtime.internal;
 import io.caravan.runtime.Config;
 import io.caravan.runtime.ConfigException;
 import io.vertx.core.Vertx;
+import io.vertx.ext.web.RoutingContext;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.util.List;
 import org.apache.camel.CamelContext;
+import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpRouter;
 import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpServer;
 import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpServerConfiguration;
 
@@ -43,6 +45,18 @@ final class HttpServer {
         server.setCamelContext(context);
         server.setVertx(vertx);
         context.addService(server);
+        VertxPlatformHttpRouter.lookup(context, VertxPlatformHttpRouter.getRouterNameFromPort(port))
+                .route().failureHandler(HttpServer::tooLarge);
         return server;
+    }
+
+    /** Answered here, in the form of all other refusals; else Vert.x logs a stack for each such request. */
+    private static void tooLarge(RoutingContext request) {
+        if (request.statusCode() != 413 || request.response().ended()) {
+            request.next();
+            return;
+        }
+        request.response().setStatusCode(413).putHeader("Content-Type", "application/json").putHeader("Connection", "close")
+                .end("{\"error\":\"invalid_payload\",\"reason\":\"too_large\",\"message\":\"the body exceeds http.max.bytes\"}");
     }
 }

@@ -11,6 +11,7 @@ import org.apache.camel.spi.UnitOfWork;
 import org.springframework.jdbc.datasource.DataSourceTransactionManager;
 import org.springframework.transaction.TransactionException;
 import org.springframework.transaction.TransactionStatus;
+import org.springframework.transaction.support.DefaultTransactionStatus;
 import org.springframework.transaction.support.TransactionTemplate;
 
 /**
@@ -23,7 +24,7 @@ final class TransactionPolicy implements TransactedPolicy {
     private final TransactionTemplate template;
 
     TransactionPolicy(DataSource writer) {
-        DataSourceTransactionManager manager = new DataSourceTransactionManager(writer);
+        DataSourceTransactionManager manager = new Manager(writer);
         manager.setRollbackOnCommitFailure(true);
         template = new TransactionTemplate(manager);
     }
@@ -72,6 +73,26 @@ final class TransactionPolicy implements TransactedPolicy {
 
     private static boolean handled(Exchange exchange) {
         return exchange.getExchangeExtension().isErrorHandlerHandledSet() && exchange.getExchangeExtension().isErrorHandlerHandled();
+    }
+
+    /** Takes a transaction that SQLite has rolled back by itself (full disk, I/O error) as what it is: rolled back. */
+    private static final class Manager extends DataSourceTransactionManager {
+        private static final long serialVersionUID = 1L;
+
+        Manager(DataSource writer) {
+            super(writer);
+        }
+
+        @Override
+        protected void doRollback(DefaultTransactionStatus status) {
+            try {
+                super.doRollback(status);
+            } catch (TransactionException e) {
+                if (!String.valueOf(e.getMostSpecificCause().getMessage()).contains("no transaction is active")) {
+                    throw e;
+                }
+            }
+        }
     }
 
     /** Rolls back; carries the steps' exception if the exchange does not have it. */
