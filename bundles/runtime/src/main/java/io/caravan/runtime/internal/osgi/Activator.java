@@ -88,14 +88,12 @@ public final class Activator implements BundleActivator {
         } catch (ConfigException e) {
             refuse("Caravan does not start, its configuration must be mended first:\n" + e.getMessage(),
                     ConfigException.EXIT_CODE, null);
-        } catch (InterruptedException | IllegalStateException e) {
+        } catch (Exception | LinkageError e) {
             if (isStopping()) {
                 LOG.debug("Stopped while starting", e);
             } else {
                 refuse("Caravan does not start: " + e, EXIT_INTERNAL, e);
             }
-        } catch (Exception | LinkageError e) {
-            refuse("Caravan does not start: " + e, EXIT_INTERNAL, e);
         }
     }
 
@@ -178,8 +176,10 @@ public final class Activator implements BundleActivator {
         }
     }
 
+    /** What fails while the framework goes down under it is no refused start. */
     private synchronized boolean isStopping() {
-        return stopped;
+        int state = bundles.getBundle(0).getState();
+        return stopped || state != Bundle.STARTING && state != Bundle.ACTIVE;
     }
 
     /** Ends the process: from another thread, because an exit waits for this bundle; and for certain. */
