@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.mqtt.client;
+
+import org.apache.camel.Exchange;
+import org.apache.camel.Message;
+import org.apache.camel.component.paho.mqtt5.PahoMqtt5Constants;
+import org.eclipse.paho.mqttv5.common.packet.MqttProperties;
+import org.eclipse.paho.mqttv5.common.packet.UserProperty;
+
+/** Reads what ingest wants to know out of what {@code paho-mqtt5:} gives. Stateless. */
+public final class MqttHeaders {
+
+  /**
+   * Sets {@code CaravanTopic}, and {@code CaravanContentType}, {@code CaravanIdempotencyKey} and {@code CaravanTraceparent}
+   * where the MQTT 5 properties content type and user properties {@code caravan-idempotency-key} and {@code traceparent} are
+   * there; of several user properties of a name the first counts.
+   */
+  public void read(Exchange exchange) {
+    Message message = exchange.getMessage();
+    message.setHeader("CaravanTopic", message.getHeader(PahoMqtt5Constants.MQTT_TOPIC));
+    if (!(message.getHeader(PahoMqtt5Constants.CAMEL_PAHO_MSG_PROPERTIES) instanceof MqttProperties properties)) {
+      return;
+    }
+    set(message, "CaravanContentType", properties.getContentType());
+    for (UserProperty property : properties.getUserProperties()) {
+      switch (property.getKey()) {
+        case "caravan-idempotency-key" -> set(message, "CaravanIdempotencyKey", property.getValue());
+        case "traceparent" -> set(message, "CaravanTraceparent", property.getValue());
+        default -> { }
+      }
+    }
+  }
+
+  private static void set(Message message, String header, String value) {
+    if (value != null && message.getHeader(header) == null) {
+      message.setHeader(header, value);
+    }
+  }
+}
