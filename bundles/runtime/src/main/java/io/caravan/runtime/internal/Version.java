@@ -9,8 +9,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import org.apache.camel.CamelContext;
+import org.apache.camel.component.seda.SedaEndpoint;
 import org.apache.camel.model.Model;
 import org.apache.camel.model.RouteConfigurationDefinition;
 import org.apache.camel.model.RouteDefinition;
@@ -29,6 +31,7 @@ import org.slf4j.LoggerFactory;
 final class Version {
 
     private static final Logger LOG = LoggerFactory.getLogger(Version.class);
+    private static final long SIGNAL_STOP_MS = 500;
 
     final RouteSource source;
     final List<RouteDefinition> routes = new ArrayList<>();
@@ -107,7 +110,7 @@ final class Version {
             quietly("stop route " + id, () -> {
                 RouteDefinition definition = definition(id);
                 if (context.getRoute(id) != null) {
-                    context.getRouteController().stopRoute(id);
+                    stop(id);
                     context.removeRoute(id);
                 }
                 if (definition != null) {
@@ -118,6 +121,18 @@ final class Version {
         model.getRestDefinitions().removeAll(rests);
         model.getCustomBeans().removeIf(b -> beans.containsKey(b.getName()));
         beans.keySet().forEach(name -> quietly("unbind bean " + name, () -> registry.unbind(name)));
+    }
+
+    /**
+     * A seda consumer ends only after a poll that found nothing, and signals keep coming. Where the queue is purged anyway, it
+     * is not waited for: what an interrupted exchange did rolls back, and the next signal does it again.
+     */
+    private void stop(String id) throws Exception {
+        if (context.getRoute(id).getEndpoint() instanceof SedaEndpoint seda && seda.isPurgeWhenStopping()) {
+            context.getRouteController().stopRoute(id, SIGNAL_STOP_MS, TimeUnit.MILLISECONDS);
+        } else {
+            context.getRouteController().stopRoute(id);
+        }
     }
 
     /** Starts what should run, the fed before the feeding. @return route id and why it did not start */
