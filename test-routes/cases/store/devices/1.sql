@@ -1,0 +1,3 @@
+INSERT INTO inbox (gateway_id, log_id, gateway_seq, kind, device_id, message_key, observed_at_ms, received_at_ms, body) VALUES
+  ('g1', 'l1', 1, 'event', 'd1', 'k1', 5, 1000, '{"event":"e"}'),
+  ('g1', 'l1', 2, 'event', 'd2', 'k2', 5, 1000, '{"event":"e"}');
