@@ -326,6 +326,9 @@ class UplinkTest {
         opened();
         var one = sent(session, "{}", awaiting(1, 1));
         var two = sent(session, "{}", awaiting(1, 2));
+        // Each is sent by a thread of its own: the third is the one too many only when both have arrived.
+        assertEquals("{}", received.poll(5, TimeUnit.SECONDS));
+        assertEquals("{}", received.poll(5, TimeUnit.SECONDS));
         assertInstanceOf(IllegalStateException.class, failure(sent(session, "{}", awaiting(1, 3))));
         cloud().writeTextMessage("{\"type\":\"ack\",\"log_id\":\"log\",\"first_seq\":1,\"last\":2}");
         assertNull(failure(one));
