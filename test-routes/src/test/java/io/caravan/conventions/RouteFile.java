@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -37,7 +38,9 @@ final class RouteFile {
   final Tree tree;
   final List<Route> routes = new ArrayList<>();
   final List<Endpoint> endpoints = new ArrayList<>();
+  /** Placeholders, those of a template's own parameters left out: they are not configuration keys. */
   final List<Use> keys = new ArrayList<>();
+  private final Set<String> templateParameters = new HashSet<>();
 
   RouteFile(Path root, Path path) throws IOException {
     this.path = path;
@@ -78,6 +81,8 @@ final class RouteFile {
           collectEndpoints(node);
         }
         case "routeTemplate", "routeConfiguration" -> {
+          child.children().stream().filter(c -> c.name().equals("parameters")).flatMap(Tree::all).filter(n -> n.name().equals("name"))
+              .forEach(n -> templateParameters.add(n.value()));
           routes.add(new Route(child.name(), child.text("id"), child.text("description"), child.line(), null, child));
           collectEndpoints(child);
         }
@@ -135,7 +140,9 @@ final class RouteFile {
       inComment |= xml && line.contains("<!--");
       Matcher m = KEY.matcher(line);
       while (m.find()) {
-        keys.add(new Use(m.group(1), i + 1, inComment || line.strip().startsWith("#")));
+        if (!templateParameters.contains(m.group(1))) {
+          keys.add(new Use(m.group(1), i + 1, inComment || line.strip().startsWith("#")));
+        }
       }
       inComment &= !line.contains("-->");
     }

@@ -3,10 +3,10 @@ package io.caravan.wal;
 
 /** Whether the store takes messages. */
 public enum WalState {
-    /** Commits succeed. */
+    /** Commits succeed and there is room. */
     DURABLE,
-    /** Commits succeed, but something beside them does not (the checkpointer): the file grows. */
+    /** Commits succeed, but space runs short, or something beside them fails (checkpoint, retention, ballast). */
     DEGRADED,
-    /** The last commit failed: nothing is acknowledged, what waits is kept and tried again with backoff. */
+    /** The last commit failed or there is no room for one: nothing is acknowledged, what waits is kept and tried again. */
     REFUSING
 }

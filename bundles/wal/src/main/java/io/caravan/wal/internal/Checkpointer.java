@@ -62,6 +62,14 @@ final class Checkpointer implements AutoCloseable {
         }
     }
 
+    /** Now, whatever was written. */
+    void wake() {
+        synchronized (lock) {
+            due = true;
+            lock.notify();
+        }
+    }
+
     private void run() {
         long seen = 0;
         while (true) {
@@ -88,6 +96,7 @@ final class Checkpointer implements AutoCloseable {
                 failure = "";
             } catch (SQLException | RuntimeException e) {
                 metrics.checkpointFailures.increment();
+                database.noticed(e);
                 if (failure.isEmpty()) {
                     LOG.warn("checkpoint failed, the -wal file grows: {}", StorageError.describe(e, database.file()));
                 }
@@ -99,6 +108,7 @@ final class Checkpointer implements AutoCloseable {
     }
 
     private void checkpoint() throws SQLException {
+        database.gate().checkWritable();
         if (connection == null) {
             connection = database.checkpointConnection();
         }

@@ -10,6 +10,7 @@ import io.caravan.wal.Wal;
 import io.caravan.wal.WalState;
 import java.sql.Connection;
 import java.sql.SQLException;
+import java.sql.Statement;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Iterator;
@@ -34,11 +35,13 @@ public final class GroupCommit implements Wal, AutoCloseable {
     private static final long TURN_TIMEOUT_MS = 30_000;
     private static final long BACKOFF_MIN_MS = 100;
     private static final long BACKOFF_MAX_MS = 5_000;
+    private static final long SPACE_LOOK_MS = 100;
     private static final long DRAIN_MS = 5_000;
 
     private final Database database;
     private final Signals signals;
     private final Checkpointer checkpointer;
+    private final Space space;
     private final WalMetrics metrics;
     private final LogWriter log;
     private final boolean ackBeforeCommit;
@@ -52,18 +55,20 @@ public final class GroupCommit implements Wal, AutoCloseable {
     private final ArrayDeque<Pending> queue = new ArrayDeque<>();
     private long queueBytes;
     private boolean idle;
-    private boolean stopping;
+    private volatile boolean stopping;
     private long stopDeadline;
     /** Queued and in the group under way. */
     private volatile int waiting;
 
+    private int generation;            // of the store that the committer's memory is about
     private volatile String refusing;  // null: the last commit succeeded
     private volatile long nextAttempt; // nanoTime, while refusing
 
-    GroupCommit(Database database, Config config, Signals signals, Checkpointer checkpointer, WalMetrics metrics) {
+    GroupCommit(Database database, Config config, Signals signals, Checkpointer checkpointer, Space space, WalMetrics metrics) {
         this.database = database;
         this.signals = signals;
         this.checkpointer = checkpointer;
+        this.space = space;
         this.metrics = metrics;
         log = new LogWriter(!"off".equals(config.get("wal.unsafe.dedupe")));
         ackBeforeCommit = UnsafeSwitches.ackBeforeCommit(config.get("wal.unsafe.ack"));
@@ -115,16 +120,13 @@ public final class GroupCommit implements Wal, AutoCloseable {
 
     @Override
     public WalState state() {
-        if (refusing != null) {
-            return WalState.REFUSING;
-        }
-        return checkpointer.failure().isEmpty() ? WalState.DURABLE : WalState.DEGRADED;
+        return refusing != null || database.trouble() != null ? WalState.REFUSING : space.state();
     }
 
     @Override
     public String reason() {
-        String why = refusing;
-        return why != null ? why : checkpointer.failure();
+        String why = refusal();
+        return why != null ? why : space.reason();
     }
 
     @Override
@@ -165,8 +167,8 @@ public final class GroupCommit implements Wal, AutoCloseable {
         if (stopping) {
             return "the log is stopping";
         }
-        if (refusing != null && pending.isHttp()) {
-            return refusing;
+        if (pending.isHttp() && refusal() != null) {
+            return refusal();
         }
         if (queue.size() >= maxQueue) {
             return "wal.queue.max [" + maxQueue + "] messages wait for their commit already" + whileRefusing();
@@ -178,12 +180,23 @@ public final class GroupCommit implements Wal, AutoCloseable {
     }
 
     private String whileRefusing() {
-        return refusing == null ? "" : "; " + refusing;
+        String why = refusal();
+        return why == null ? "" : "; " + why;
+    }
+
+    /** The store is being repaired, the last commit failed, or there is no space for one. */
+    private String refusal() {
+        String why = database.trouble();
+        if (why == null) {
+            why = refusing;
+        }
+        return why != null ? why : space.refusal();
     }
 
     private StoreUnavailableException unavailable(String why) {
         metrics.unavailable.increment();
-        long left = refusing == null ? 0 : TimeUnit.NANOSECONDS.toSeconds(nextAttempt - System.nanoTime());
+        long left = refusing != null ? Math.max(0, TimeUnit.NANOSECONDS.toSeconds(nextAttempt - System.nanoTime()))
+                : space.refusal() != null ? TimeUnit.MILLISECONDS.toSeconds(BACKOFF_MAX_MS) : 0;
         return new StoreUnavailableException(why, (int) Math.min(left + 1, TimeUnit.MILLISECONDS.toSeconds(BACKOFF_MAX_MS) + 1), null);
     }
 
@@ -260,21 +273,26 @@ public final class GroupCommit implements Wal, AutoCloseable {
     /** @return null: committed and completed. Else what is wrong with the data; nothing was stored then */
     private Throwable untilCommitted(List<Pending> group, boolean careful) throws InterruptedException {
         for (long backoff = BACKOFF_MIN_MS; ; backoff = Math.min(2 * backoff, BACKOFF_MAX_MS)) {
+            if (!awaitSpace(group)) {
+                return null;
+            }
             long begun = System.nanoTime();
             long lastSeq;
             try {
                 lastSeq = commit(group, careful);
             } catch (SQLException | RuntimeException | OutOfMemoryError e) {
                 log.forget();
-                if (StorageError.isPoison(e)) {
+                database.noticed(e);
+                if (StorageError.isPoison(e) && !group.isEmpty()) {
                     return e;
                 }
                 metrics.failures.increment();
                 refuse(e, backoff);
-                failHttp(group);
-                if (group.isEmpty()) {
+                failHttp(group, refusing);
+                if (group.isEmpty() && stopping) {
                     return null;
                 }
+                // Also with an empty group: who only speaks HTTP is turned away meanwhile and would never cause an attempt.
                 pause(backoff);
                 continue;
             }
@@ -284,15 +302,33 @@ public final class GroupCommit implements Wal, AutoCloseable {
         }
     }
 
+    /** Space that is short stops appends before a commit fails, so that there is some for acks and deletes. False: nothing is left to do. */
+    private boolean awaitSpace(List<Pending> group) throws InterruptedException {
+        for (String full; (full = space.refusal()) != null; pause(SPACE_LOOK_MS)) {
+            failHttp(group, full);
+            if (group.isEmpty() && (refusing == null || stopping)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     /** @return highest sequence number of the log, all of it on disk */
     private long commit(List<Pending> group, boolean careful) throws SQLException {
         database.gate().enter(TURN_TIMEOUT_MS);
         try {
             Connection pooled = database.borrow();
             boolean committed = false;
+            if (generation != database.generation()) {
+                log.forget(); // a salvaged store may know less than this memory
+                generation = database.generation();
+            }
             try {
                 Connection connection = pooled.unwrap(SQLiteConnection.class);
                 connection.setAutoCommit(false); // BEGIN IMMEDIATE
+                if (group.isEmpty()) {
+                    probe(connection);
+                }
                 long lastSeq = log.write(connection, group, careful);
                 if (ackBeforeCommit) {
                     group.forEach(Pending::finish);
@@ -313,10 +349,21 @@ public final class GroupCommit implements Wal, AutoCloseable {
         }
     }
 
+    /** A commit without a change would not touch the disk and prove nothing. */
+    private static void probe(Connection connection) throws SQLException {
+        try (Statement statement = connection.createStatement()) {
+            statement.executeUpdate("UPDATE meta SET created_at_ms = created_at_ms");
+        }
+    }
+
     private void acknowledge(List<Pending> group, long lastSeq, long begun) {
         if (refusing != null) {
-            LOG.warn("commits succeed again: the log is taking messages");
             refusing = null;
+            space.commitSucceeded();
+        }
+        if (group.isEmpty()) {
+            log.reset();
+            return;
         }
         long now = System.nanoTime();
         metrics.commit.record(now - begun, TimeUnit.NANOSECONDS);
@@ -357,6 +404,7 @@ public final class GroupCommit implements Wal, AutoCloseable {
             signals.committed(lastSeq);
         }
         checkpointer.written(bytes);
+        space.written(bytes);
     }
 
     private void settled(int messages) {
@@ -368,18 +416,17 @@ public final class GroupCommit implements Wal, AutoCloseable {
     private void refuse(Throwable error, long backoff) {
         String why = StorageError.describe(error, database.file());
         nextAttempt = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(backoff);
-        if (refusing == null) {
-            LOG.error("commit failed, nothing is acknowledged until one succeeds, trying again with backoff: {}", why, error);
-        } else if (backoff == BACKOFF_MAX_MS) {
+        if (refusing != null && backoff == BACKOFF_MAX_MS) {
             LOG.warn("commit still fails: {}", why);
         }
         synchronized (lock) {
             refusing = why;
         }
+        space.commitFailed(error, "commit failed, nothing is acknowledged until one succeeds, trying again with backoff: " + why);
     }
 
     /** An HTTP client can be told to come again; it would not wait anyway. Nothing of its message is kept. */
-    private void failHttp(List<Pending> group) {
+    private void failHttp(List<Pending> group, String why) {
         List<Pending> failed = new ArrayList<>();
         move(group.iterator(), failed);
         synchronized (lock) {
@@ -390,7 +437,7 @@ public final class GroupCommit implements Wal, AutoCloseable {
             }
             waiting -= failed.size();
         }
-        failed.forEach(pending -> pending.completeExceptionally(unavailable(refusing)));
+        failed.forEach(pending -> pending.completeExceptionally(unavailable(why)));
     }
 
     private static void move(Iterator<Pending> from, List<Pending> to) {

@@ -12,7 +12,6 @@ import java.util.Arrays;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.zip.CRC32C;
 
 /**
  * Writes one group inside a transaction that is open already; the SQL of the log.
@@ -26,10 +25,10 @@ import java.util.zip.CRC32C;
  */
 final class LogWriter {
     private static final int ROWS = 16;
-    private static final int COLUMN_COUNT = 15;
-    private static final String COLUMNS = "INSERT INTO wal (message_key, correlation_id, device_id, kind, lane, boot_id, device_seq,"
-            + " observed_at_ms, received_at_ms, mono_ms, schema_version, content_type, trace_context, body, crc) VALUES ";
-    private static final String ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    private static final int COLUMN_COUNT = 17;
+    private static final String COLUMNS = "INSERT INTO wal (seq, message_key, correlation_id, device_id, kind, lane, boot_id, device_seq,"
+            + " observed_at_ms, received_at_ms, mono_ms, schema_version, content_type, trace_context, body, crc, row_crc) VALUES ";
+    private static final String ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     private static final int REMEMBERED_BOOTS = 20_000;
     private static final int NUMBER_DIGITS = 16;
 
@@ -37,8 +36,10 @@ final class LogWriter {
     private final LinkedHashMap<Progress.Key, Progress> boots = new LinkedHashMap<>(256, 0.75f, /* accessOrder= */ true);
     private final List<Progress> touched = new ArrayList<>();
     private final Record[] unwritten = new Record[ROWS];
-    private final CRC32C crc = new CRC32C();
+    private final RowCheck check = new RowCheck();
     private int unwrittenRows;
+    /** Highest sequence given: rows say their own, so that the row's checksum can include it. */
+    private long seq;
     private boolean memoryUsed;
     private boolean careful;
 
@@ -90,6 +91,7 @@ final class LogWriter {
         this.careful = careful;
         unwrittenRows = 0;
         memoryUsed = number(memoryUsedAtAll) != 0;
+        seq = number(lastSeq);
         for (int i = 0; i < group.size(); i++) {
             Pending pending = group.get(i);
             if (pending.isRejection()) {
@@ -205,7 +207,7 @@ final class LogWriter {
             }
         }
         sameInLog.setString(1, record.messageKey());
-        sameInLog.setLong(2, crc(record.body()));
+        sameInLog.setLong(2, RowCheck.of(record.body()));
         sameInLog.setBytes(3, record.body());
         try (ResultSet row = sameInLog.executeQuery()) {
             if (!row.next()) {
@@ -312,21 +314,23 @@ final class LogWriter {
     }
 
     private void bind(PreparedStatement insert, int at, Record record) throws SQLException {
-        insert.setString(at + 1, record.messageKey());
-        insert.setString(at + 2, record.correlationId());
-        insert.setString(at + 3, record.deviceId());
-        insert.setString(at + 4, record.kind());
-        insert.setString(at + 5, record.lane());
-        insert.setString(at + 6, record.bootId());
-        insert.setObject(at + 7, record.deviceSeq() > 0 ? record.deviceSeq() : null);
-        insert.setLong(at + 8, record.observedAtMs());
-        insert.setLong(at + 9, record.receivedAtMs());
-        insert.setLong(at + 10, record.monoMs());
-        insert.setInt(at + 11, record.schemaVersion());
-        insert.setString(at + 12, record.contentType());
-        insert.setString(at + 13, record.traceContext());
-        insert.setBytes(at + 14, record.body());
-        insert.setLong(at + 15, crc(record.body()));
+        insert.setLong(at + 1, ++seq);
+        insert.setString(at + 2, record.messageKey());
+        insert.setString(at + 3, record.correlationId());
+        insert.setString(at + 4, record.deviceId());
+        insert.setString(at + 5, record.kind());
+        insert.setString(at + 6, record.lane());
+        insert.setString(at + 7, record.bootId());
+        insert.setObject(at + 8, record.deviceSeq() > 0 ? record.deviceSeq() : null);
+        insert.setLong(at + 9, record.observedAtMs());
+        insert.setLong(at + 10, record.receivedAtMs());
+        insert.setLong(at + 11, record.monoMs());
+        insert.setInt(at + 12, record.schemaVersion());
+        insert.setString(at + 13, record.contentType());
+        insert.setString(at + 14, record.traceContext());
+        insert.setBytes(at + 15, record.body());
+        insert.setLong(at + 16, RowCheck.of(record.body()));
+        insert.setLong(at + 17, check.of(seq, record));
     }
 
     private void insert(Rejection rejection) throws SQLException {
@@ -341,12 +345,6 @@ final class LogWriter {
         insertRejected.setString(9, rejection.error());
         insertRejected.setBytes(10, rejection.body());
         insertRejected.executeUpdate();
-    }
-
-    private long crc(byte[] body) {
-        crc.reset();
-        crc.update(body, 0, body.length);
-        return crc.getValue();
     }
 
     private static long number(PreparedStatement query) throws SQLException {

@@ -17,8 +17,10 @@ import java.util.UUID;
  * transaction together with {@code user_version}.
  */
 enum Schema {
-    GATEWAY("gateway", 1, 0x43415247),  // application_id "CARG"
+    GATEWAY("gateway", 2, 0x43415247),  // application_id "CARG"
     CLOUD("cloud", 1, 0x43415243);      // "CARC"
+
+    private static final int MORE_VERSIONS_THAN_THERE_WILL_BE = 1_000;
 
     private final String role;
     private final int version;
@@ -50,9 +52,15 @@ enum Schema {
             int application = number(statement, "PRAGMA application_id");
             boolean empty = number(statement, "SELECT count(*) FROM sqlite_master") == 0;
             if (!empty && application != applicationId) {
+                if (isOurs(statement) && application != (this == GATEWAY ? CLOUD : GATEWAY).applicationId) {
+                    throw new StorageError.Damaged("its tables are a " + role + "'s, its application_id is " + Integer.toHexString(application));
+                }
                 throw new SQLException("store [" + path + "] is not a " + role + "'s store (application_id "
                         + Integer.toHexString(application) + ", expected " + Integer.toHexString(applicationId)
                         + "): set " + pathKey() + " to another file");
+            }
+            if (found < 0 || found > version + MORE_VERSIONS_THAN_THERE_WILL_BE || !empty && found == 0) {
+                throw new StorageError.Damaged("its version is " + found);
             }
             if (found > version) {
                 throw new SQLException("store [" + path + "] has version " + found + ", this program reads up to " + version
@@ -80,10 +88,22 @@ enum Schema {
                     } catch (SQLException rolledBackAlready) {
                         e.addSuppressed(rolledBackAlready);
                     }
+                    if (String.valueOf(e.getMessage()).matches("(?s).*(already exists|duplicate column name).*")) {
+                        throw new StorageError.Damaged("its version is " + found + ", its tables are newer");
+                    }
                     throw e;
                 }
             }
         }
+    }
+
+    int applicationId() {
+        return applicationId;
+    }
+
+    private boolean isOurs(Statement statement) throws SQLException {
+        return number(statement, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('meta', 'sink_range', 'rollup_window', '"
+                + (this == GATEWAY ? "wal" : "inbox") + "')") == 4;
     }
 
     String pathKey() {

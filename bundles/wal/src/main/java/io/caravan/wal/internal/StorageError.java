@@ -25,6 +25,45 @@ final class StorageError {
         return error instanceof RuntimeException;
     }
 
+    /**
+     * Whether fsync failed. The kernel may then drop what it could not write and call it written: the next fsync succeeds,
+     * and what is in the page cache is not what is on the disk.
+     */
+    static boolean isSyncFailure(Throwable error) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof SQLiteException) {
+                SQLiteErrorCode code = ((SQLiteException) cause).getResultCode();
+                return code == SQLiteErrorCode.SQLITE_IOERR_FSYNC || code == SQLiteErrorCode.SQLITE_IOERR_DIR_FSYNC;
+            }
+        }
+        return false;
+    }
+
+    /** No space: on the disk, or within max_page_count. */
+    static boolean isFull(Throwable error) {
+        return primary(error) == 13;
+    }
+
+    /** Whether the file is damaged: what SQLite says, extended codes included, or this program found. */
+    static boolean isCorrupt(Throwable error) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof Damaged) {
+                return true;
+            }
+        }
+        int code = primary(error);
+        return code == 11 || code == 26; // CORRUPT, NOTADB
+    }
+
+    /** The file is damaged in a way that SQLite would not mind. */
+    static final class Damaged extends SQLException {
+        private static final long serialVersionUID = 1L;
+
+        Damaged(String message) {
+            super(message);
+        }
+    }
+
     static boolean isKeyTwice(Throwable error) {
         return error instanceof SQLiteException
                 && ((SQLiteException) error).getResultCode() == SQLiteErrorCode.SQLITE_CONSTRAINT_UNIQUE;
@@ -46,7 +85,7 @@ final class StorageError {
                 break;
             case 11: // CORRUPT
             case 26: // NOTADB
-                advice = "the file is damaged: keep it, and let wal:verify say what can be saved";
+                advice = "the file is damaged: it is moved aside and what is intact in it salvaged; see /readyz and wal:verify";
                 break;
             case 13: // FULL
                 advice = "free space under " + file.getParent() + " or raise the quota; what waits is kept and committed then";

@@ -10,6 +10,7 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import javax.management.JMException;
 import org.apache.camel.CamelContext;
 import org.apache.camel.health.HealthCheckRegistry;
 import org.slf4j.Logger;
@@ -23,6 +24,7 @@ public final class Store implements AutoCloseable {
     private final Deque<AutoCloseable> opened = new ArrayDeque<>();
 
     private Database database;
+    private Retention retention;
 
     private Store(CamelContext context) {
         this.context = context;
@@ -42,9 +44,11 @@ public final class Store implements AutoCloseable {
 
     private void open(Config config) throws Exception {
         Schema schema = Schema.of(config.get("container.role"));
+        if (schema == Schema.GATEWAY) {
+            Ballast.makeRoomToOpen(config.getPath("wal.path"));
+        }
         database = keep(Database.open(schema, config));
-        MeterRegistry registry = context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class);
-        WalMetrics metrics = keep(new WalMetrics(registry != null ? registry : new CompositeMeterRegistry()));
+        WalMetrics metrics = keep(new WalMetrics(registry()));
         String bytes = "Size of the store's files";
         metrics.gauge("caravan.wal.file.bytes", bytes, database, db -> Database.size(db.file()), "file", "store");
         metrics.gauge("caravan.wal.file.bytes", bytes, database, db -> Database.size(db.walFile()), "file", "wal");
@@ -60,22 +64,48 @@ public final class Store implements AutoCloseable {
         LOG.info("store [{}] is open", database.file());
     }
 
-    private void openLog(Config config, Checkpointer checkpointer, WalMetrics metrics) throws SQLException {
+    private void openLog(Config config, Checkpointer checkpointer, WalMetrics metrics) throws SQLException, JMException {
         Signals signals = Signals.of(context);
         Receipts receipts = signals.receipts();
         metrics.count("caravan.wal.receipts.messages", "Receipts handed to the receipts route", receipts, r -> r.sent.sum());
         metrics.count("caravan.wal.receipts.failures", "Receipts the route failed to send", receipts, r -> r.failed.sum());
         metrics.count("caravan.wal.receipts.dropped", "Receipts given up because too many were due", receipts, Receipts::dropped);
-        GroupCommit wal = keep(new GroupCommit(database, config, signals, checkpointer, metrics));
+        Space space = keep(new Space(database, config, metrics));
+        space.watch(checkpointer::failure);
+        space.start();
+        retention = keep(new Retention(database, config, space, checkpointer, metrics));
+        retention.start();
+        GroupCommit wal = keep(new GroupCommit(database, config, signals, checkpointer, space, metrics));
         wal.start();
         bind("wal", wal);
         HealthCheckRegistry health = HealthCheckRegistry.get(context);
         if (health != null) {
-            WalHealthCheck check = new WalHealthCheck(wal);
+            WalHealthCheck check = new WalHealthCheck(wal, database.incidents());
             health.register(check);
             keep(() -> health.unregister(check));
         }
+        SinkReport report = keep(new SinkReport(config, database, registry(), health));
+        Sinks sinks = keep(new Sinks(context, config, database, report));
+        bind("sinks", sinks);
+        RecoveryTools recovery = new RecoveryTools(database, () -> config.get("gateway.id"), wal, new RecoveryParts(database, sinks, retention));
+        bind("recovery", recovery);
+        keep(RecoveryJmx.register(recovery));
+        keep(BatchConverters.register(context));
+        metrics.gauge("caravan.wal.incidents.rows", "Incidents of the store that nobody has acknowledged", database,
+                db -> db.incidents().unacknowledged());
         signals.committed(lastSeq()); // routes that started before the store
+        keep(database.onReopened(() -> {
+            try {
+                signals.committed(lastSeq()); // sinks that failed meanwhile; cursors may be other ones
+            } catch (SQLException e) {
+                LOG.warn("after the repair: {}", StorageError.describe(e, database.file()));
+            }
+        }));
+    }
+
+    private MeterRegistry registry() {
+        MeterRegistry registry = context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class);
+        return registry != null ? registry : new CompositeMeterRegistry();
     }
 
     private long lastSeq() throws SQLException {
@@ -84,6 +114,10 @@ public final class Store implements AutoCloseable {
                 ResultSet row = statement.executeQuery("SELECT seq FROM sqlite_sequence WHERE name = 'wal'")) {
             return row.next() ? row.getLong(1) : 0;
         }
+    }
+
+    Retention retention() {
+        return retention;
     }
 
     Database database() {

@@ -7,13 +7,15 @@ import java.util.Map;
 import org.apache.camel.health.HealthCheckResultBuilder;
 import org.apache.camel.impl.health.AbstractHealthCheck;
 
-/** Readiness {@code wal}: DOWN while the log refuses, with the reason. A restart would not help, so no liveness. */
+/** Readiness {@code wal}: DOWN while the log refuses, and while an incident is not acknowledged. A restart would not help, so no liveness. */
 final class WalHealthCheck extends AbstractHealthCheck {
     private final Wal wal;
+    private final Incidents incidents;
 
-    WalHealthCheck(Wal wal) {
+    WalHealthCheck(Wal wal, Incidents incidents) {
         super("caravan", "wal");
         this.wal = wal;
+        this.incidents = incidents;
     }
 
     @Override
@@ -26,6 +28,12 @@ final class WalHealthCheck extends AbstractHealthCheck {
         WalState state = wal.state();
         builder.detail("state", state.name());
         builder.detail("queued", wal.queued());
+        builder.detail("incidents", incidents.unacknowledged());
+        if (incidents.unacknowledged() > 0) {
+            builder.message(state == WalState.DURABLE ? incidents.message() : wal.reason() + "; " + incidents.message());
+            builder.down();
+            return;
+        }
         if (state == WalState.DURABLE) {
             builder.up();
             return;

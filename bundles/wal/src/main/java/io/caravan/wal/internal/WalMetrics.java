@@ -53,11 +53,11 @@ final class WalMetrics implements AutoCloseable {
         meters.add(FunctionCounter.builder(name, of, value).description(description).register(registry));
     }
 
-    private Counter counter(String name, String description) {
-        return register(Counter.builder(name).description(description).register(registry));
+    Counter counter(String name, String description, String... tags) {
+        return register(Counter.builder(name).description(description).tags(tags).register(registry));
     }
 
-    private Timer timer(String name, String description) {
+    Timer timer(String name, String description) {
         return register(Timer.builder(name).description(description).register(registry));
     }
 

@@ -22,10 +22,16 @@ import org.sqlite.SQLiteConnection;
 final class WriterDataSource implements DataSource {
     private static final long TURN_TIMEOUT_MS = 30_000;
 
-    private final HikariDataSource pool;
+    /** The pool that there is now: a repair of the store replaces it. */
+    interface Pool {
+        /** @throws SQLException there is none, at the moment or for good */
+        HikariDataSource get() throws SQLException;
+    }
+
+    private final Pool pool;
     private final WriteGate gate;
 
-    WriterDataSource(HikariDataSource pool, WriteGate gate) {
+    WriterDataSource(Pool pool, WriteGate gate) {
         this.pool = pool;
         this.gate = gate;
     }
@@ -38,9 +44,10 @@ final class WriterDataSource implements DataSource {
         }
         gate.enter(TURN_TIMEOUT_MS);
         try {
-            Connection connection = pool.getConnection();
+            HikariDataSource now = pool.get();
+            Connection connection = now.getConnection();
             return (Connection) Proxy.newProxyInstance(WriterDataSource.class.getClassLoader(), new Class<?>[] {Connection.class},
-                    new Turn(connection));
+                    new Turn(now, connection));
         } catch (SQLException | RuntimeException | Error e) {
             gate.leave();
             throw e;
@@ -58,11 +65,13 @@ final class WriterDataSource implements DataSource {
     }
 
     private final class Turn implements InvocationHandler {
+        private final HikariDataSource from;
         private final Connection connection;
         private boolean doubtful;
         private boolean closed;
 
-        Turn(Connection connection) {
+        Turn(HikariDataSource from, Connection connection) {
+            this.from = from;
             this.connection = connection;
         }
 
@@ -98,7 +107,7 @@ final class WriterDataSource implements DataSource {
             closed = true;
             try {
                 if (doubtful) {
-                    discard(pool, connection);
+                    discard(from, connection);
                 } else {
                     connection.close();
                 }
@@ -115,22 +124,22 @@ final class WriterDataSource implements DataSource {
 
     @Override
     public PrintWriter getLogWriter() throws SQLException {
-        return pool.getLogWriter();
+        return pool.get().getLogWriter();
     }
 
     @Override
     public void setLogWriter(PrintWriter out) throws SQLException {
-        pool.setLogWriter(out);
+        pool.get().setLogWriter(out);
     }
 
     @Override
     public void setLoginTimeout(int seconds) throws SQLException {
-        pool.setLoginTimeout(seconds);
+        pool.get().setLoginTimeout(seconds);
     }
 
     @Override
     public int getLoginTimeout() throws SQLException {
-        return pool.getLoginTimeout();
+        return pool.get().getLoginTimeout();
     }
 
     @Override
@@ -140,11 +149,11 @@ final class WriterDataSource implements DataSource {
 
     @Override
     public <T> T unwrap(Class<T> type) throws SQLException {
-        return type.isInstance(this) ? type.cast(this) : pool.unwrap(type);
+        return type.isInstance(this) ? type.cast(this) : pool.get().unwrap(type);
     }
 
     @Override
     public boolean isWrapperFor(Class<?> type) throws SQLException {
-        return type.isInstance(this) || pool.isWrapperFor(type);
+        return type.isInstance(this) || pool.get().isWrapperFor(type);
     }
 }

@@ -51,6 +51,10 @@ final class Fixture implements AutoCloseable {
         return ((Store) module).database();
     }
 
+    Retention retention() {
+        return ((Store) module).retention();
+    }
+
     static Record numbered(String device, String boot, long number, String body) {
         return record(Record.numberedKey(device, boot, number), device, boot, number, body);
     }

@@ -32,7 +32,7 @@ class StoreTest {
             assertEquals("rwx------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file.getParent())));
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file)));
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(Path.of(file + "-wal"))));
-            assertEquals("1", row(file, "PRAGMA user_version"));
+            assertEquals("2", row(file, "PRAGMA user_version"));
             assertEquals("2", row(file, "PRAGMA auto_vacuum"));
             assertEquals("4096", row(file, "PRAGMA page_size"));
             assertEquals("wal", row(file, "PRAGMA journal_mode"));
@@ -63,10 +63,10 @@ class StoreTest {
     void aNewerStoreIsRefused() throws Exception {
         Path file = directory.resolve("gateway.db");
         new Fixture(TestConfig.at(file)).close();
-        Fixture.execute(file, "PRAGMA user_version = 2");
+        Fixture.execute(file, "PRAGMA user_version = 3");
         IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
-        assertTrue(e.getMessage().contains("version 2") && e.getMessage().contains("wal.path"), e.getMessage());
-        Fixture.execute(file, "PRAGMA user_version = 1");
+        assertTrue(e.getMessage().contains("version 3") && e.getMessage().contains("wal.path"), e.getMessage());
+        Fixture.execute(file, "PRAGMA user_version = 2");
         new Fixture(TestConfig.at(file)).close(); // nothing was left locked
     }
 

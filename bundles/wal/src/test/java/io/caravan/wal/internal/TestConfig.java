@@ -21,6 +21,18 @@ final class TestConfig implements Config {
             Map.entry("wal.checkpoint.bytes", "16777216"),
             Map.entry("wal.unsafe.ack", "after-commit"),
             Map.entry("wal.unsafe.dedupe", "on"),
+            Map.entry("wal.max.bytes", "0"),
+            Map.entry("wal.degraded.percent", "80"),
+            Map.entry("wal.min.free.bytes", "0"),
+            Map.entry("wal.ballast.bytes", "0"),
+            Map.entry("wal.retention.ms", "604800000"),
+            Map.entry("wal.retention.bytes", "1073741824"),
+            Map.entry("wal.dedupe.ms", "604800000"),
+            Map.entry("wal.progress.retention.ms", "7776000000"),
+            Map.entry("dead.retention.ms", "2592000000"),
+            Map.entry("rejected.retention.ms", "2592000000"),
+            Map.entry("rejected.retention.bytes", "67108864"),
+            Map.entry("rollup.retention.ms", "604800000"),
             Map.entry("receipt.interval.ms", "50")));
 
     static TestConfig at(Path file) {

@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.wal.internal;
+
+import io.caravan.runtime.Config;
+import io.caravan.wal.Batch;
+import io.caravan.wal.Row;
+import io.caravan.wal.SinkException;
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Future;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import org.apache.camel.CamelContext;
+import org.apache.camel.Exchange;
+import org.apache.camel.ExchangePattern;
+import org.apache.camel.ProducerTemplate;
+import org.apache.camel.Route;
+import org.apache.camel.support.DefaultExchange;
+import org.apache.camel.util.json.JsonArray;
+import org.apache.camel.util.json.JsonObject;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Bean {@code sinks}: what route {@code sink} cannot say in SQL. Reads rows and checks their checksums, bounds a delivery
+ * in time, tells failures apart, spaces attempts (on the monotonic clock, so that a step of the wall clock neither
+ * hastens nor delays one) and finds a bad record by halving. Positions, states and counts are in the store; here is only
+ * what may be forgotten in a crash. Thread-safe; the turns of one sink come one at a time.
+ */
+public final class Sinks implements AutoCloseable {
+    private static final Logger LOG = LoggerFactory.getLogger(Sinks.class);
+    private static final String[] NUMBERS = {"batchRows", "batchBytes", "lingerMs", "timeoutMs", "maxRowBytes", "historicalRows"};
+    private static final String SEDA = "seda://sink-";
+    private static final long RETRY_AFTER_MAX_MS = 3_600_000;
+    private static final int ENVELOPE_BYTES = 1_500;
+    /** Deliveries that did not even end when interrupted. Above this the sink waits for one of them. */
+    private static final int HANGING_MAX = 3;
+
+    private final CamelContext context;
+    private final Config config;
+    private final Database database;
+    private final ProducerTemplate template;
+    private final ExecutorService workers;
+    private final AutoCloseable reopened;
+    private final Map<String, State> states = new ConcurrentHashMap<>();
+    private final SinkReport report;
+
+    /** Of one sink, since this process began; guarded by itself. */
+    private static final class State {
+        boolean registered;
+        long due;               // nanoTime of the next attempt, while attempts > 0
+        int attempts;           // failures in a row of the same rows
+        long firstFailedAtMs;
+        int limit;              // rows per batch while a bad record is looked for; 0: all
+        int refusedInARow;
+        boolean live;           // the last batch was of the open range
+        int hanging;
+    }
+
+    Sinks(CamelContext context, Config config, Database database, SinkReport report) {
+        this.context = context;
+        this.config = config;
+        this.database = database;
+        this.report = report;
+        template = context.createProducerTemplate();
+        // A damaged store may have lost table sink, and with it the entry of a sink.
+        reopened = database.onReopened(() -> states.values().forEach(state -> {
+            synchronized (state) {
+                state.registered = false;
+            }
+        }));
+        workers = context.getExecutorServiceManager().newCachedThreadPool(this, "caravan-sink");
+    }
+
+    /** Names of the sinks that have a route in this container at this moment, sorted. */
+    public Set<String> installed() {
+        Set<String> names = new TreeSet<>();
+        for (Route route : context.getRoutes()) {
+            String uri = route.getEndpoint().getEndpointUri();
+            if (uri.startsWith(SEDA)) {
+                int end = uri.indexOf('?');
+                names.add(uri.substring(SEDA.length(), end < 0 ? uri.length() : end));
+            }
+        }
+        return names;
+    }
+
+    /** Endpoints of the installed sinks' signal queues, separated by {@code ;}. */
+    public String signals() {
+        StringBuilder endpoints = new StringBuilder();
+        for (String sink : installed()) {
+            endpoints.append(endpoints.length() == 0 ? "" : ";").append(signal(sink));
+        }
+        return endpoints.toString();
+    }
+
+    private static String signal(String sink) {
+        return "seda:sink-" + sink + "?size=1&discardWhenFull=true";
+    }
+
+    /** Forgets why the sink waits and what it was looking for, and has it try at once. */
+    public void wake(String sink) {
+        State state = state(sink);
+        synchronized (state) {
+            state.attempts = 0;
+            state.limit = 0;
+            state.refusedInARow = 0;
+            state.registered = false; // it may have been removed from the store
+        }
+        if (installed().contains(sink)) {
+            template.sendBody(signal(sink), null);
+        }
+    }
+
+    /**
+     * First step of a turn. Enters a new sink into the store; makes numbers of the template's parameters (SQLite would
+     * compare a number with a text otherwise); sets variables {@code due}, {@code limit}, {@code preferLive}.
+     *
+     * @throws SQLException the store refuses
+     */
+    public void begin(Exchange exchange) throws SQLException {
+        String sink = text(exchange, "sink");
+        for (String parameter : NUMBERS) {
+            exchange.setVariable(parameter, number(exchange, parameter));
+        }
+        State state = state(sink);
+        synchronized (state) {
+            if (!state.registered) {
+                register(sink, text(exchange, "start"));
+                state.registered = true;
+            }
+            boolean due = state.attempts == 0 || System.nanoTime() - state.due >= 0;
+            exchange.setVariable("due", due);
+            int rows = (int) number(exchange, "batchRows");
+            exchange.setVariable("limit", state.limit > 0 ? Math.min(state.limit, rows) : rows);
+            // In turns: live rows are not held up by the backlog, and a steady trickle of them does not hold it up either.
+            exchange.setVariable("preferLive", state.live ? 0 : 1);
+        }
+    }
+
+    private void register(String sink, String start) throws SQLException {
+        if (!start.equals("oldest") && !start.equals("now")) {
+            throw new IllegalArgumentException("sink-" + sink + ": start [" + start + "] must be oldest or now");
+        }
+        if (!sink.matches("[a-z0-9][a-z0-9-]{0,62}")) {
+            throw new IllegalArgumentException("sink [" + sink + "] must be lower-case letters, digits and hyphens, at most 63");
+        }
+        try (Connection reader = database.reader().getConnection();
+                PreparedStatement known = reader.prepareStatement("SELECT internal FROM sink WHERE name = ?")) {
+            known.setString(1, sink);
+            try (ResultSet row = known.executeQuery()) {
+                if (row.next()) {
+                    if (row.getInt(1) == 1) {
+                        throw new IllegalArgumentException("sink [" + sink + "] is a part of the gateway: give this sink another name");
+                    }
+                    return;
+                }
+            }
+        }
+        try (Connection writer = database.writer().getConnection()) {
+            writer.setAutoCommit(false);
+            try (PreparedStatement insert = writer.prepareStatement("INSERT INTO sink (name, log, start_seq) SELECT ?1, 'wal', iif(?2 = 'now',"
+                            + " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'wal'), 0) + 1,"
+                            + " (SELECT retained_from_seq FROM meta))"
+                            + " WHERE NOT EXISTS (SELECT 1 FROM sink WHERE name = ?1)");
+                    PreparedStatement range = writer.prepareStatement("INSERT INTO sink_range (sink, first_seq, acked_seq, inflight_seq)"
+                            + " SELECT name, start_seq, start_seq - 1, start_seq - 1 FROM sink WHERE name = ?1"
+                            + " AND NOT EXISTS (SELECT 1 FROM sink_range WHERE sink = ?1 AND last_seq IS NULL)")) {
+                insert.setString(1, sink);
+                insert.setString(2, start);
+                insert.executeUpdate();
+                range.setString(1, sink);
+                range.executeUpdate();
+                writer.commit();
+                LOG.info("sink [{}] is new: starts at {}", sink, start);
+            } catch (SQLException e) {
+                writer.rollback();
+                throw e;
+            } finally {
+                writer.setAutoCommit(true);
+            }
+        }
+        report.refresh();
+    }
+
+    /**
+     * Reads the rows of variable {@code claim}. Body: {@link Batch}, or null if none can be sent. Variables: {@code read},
+     * the last sequence read (before the claim's end when batchBytes was reached); {@code holes}, how many are not in the
+     * log any more; {@code refused}, the rows that cannot be sent: damaged, or longer than maxRowBytes.
+     */
+    public void read(Exchange exchange) throws SQLException {
+        Map<?, ?> claim = exchange.getVariable("claim", Map.class);
+        String sink = text(exchange, "sink");
+        long after = ((Number) claim.get("after")).longValue();
+        long last = ((Number) claim.get("last")).longValue();
+        long maxBytes = number(exchange, "batchBytes");
+        long maxRowBytes = number(exchange, "maxRowBytes");
+        boolean historical = "historical".equals(claim.get("lane"));
+        String gatewayId = config.get("gateway.id");
+        List<Row> rows = new ArrayList<>();
+        JsonArray refused = new JsonArray();
+        long bytes = 0;
+        long found = 0;
+        long read = after;
+        RowCheck check = new RowCheck();
+        try (Connection reader = database.reader().getConnection();
+                PreparedStatement query = reader.prepareStatement("SELECT seq, message_key, correlation_id, device_id, kind, lane,"
+                        + " boot_id, device_seq, observed_at_ms, received_at_ms, mono_ms, schema_version, content_type, trace_context,"
+                        + " body, crc, row_crc FROM wal WHERE seq > ? AND seq <= ? ORDER BY seq")) {
+            query.setLong(1, after);
+            query.setLong(2, last);
+            try (ResultSet r = query.executeQuery()) {
+                boolean all = true;
+                while (r.next()) {
+                    byte[] body = r.getBytes(15);
+                    int length = body == null ? 0 : body.length;
+                    if (bytes + length > maxBytes && found > 0) {
+                        all = false;
+                        break;
+                    }
+                    long seq = r.getLong(1);
+                    read = seq;
+                    found++;
+                    bytes += length;
+                    String lane = r.getString(6);
+                    Row row = new Row(seq, gatewayId, r.getString(2), r.getString(3), r.getString(4), r.getString(5),
+                            historical ? "historical" : lane, r.getString(7), r.getLong(8), r.getLong(9), r.getLong(10),
+                            r.getInt(12), r.getString(13), r.getString(14), body);
+                    long rowCrc = r.getLong(17);
+                    Long rest = r.wasNull() ? null : rowCrc; // asked at once: it is about the column that was read last
+                    String fault = check.fault(seq, body, r.getLong(16), rest, row.messageKey(),
+                            row.correlationId(), row.deviceId(), row.kind(), lane, row.bootId(),
+                            row.deviceSeq() > 0 ? row.deviceSeq() : null, row.observedAtMs(), row.receivedAtMs(), r.getLong(11),
+                            row.schemaVersion(), row.contentType(), row.traceContext());
+                    if (fault != null) {
+                        refused.add(refusal(seq, "corrupt", fault + ": the file is damaged, type wal:verify", 1, 0));
+                        continue;
+                    }
+                    if (maxRowBytes > 0 && length + ENVELOPE_BYTES > maxRowBytes && row.json().length > maxRowBytes) {
+                        refused.add(refusal(seq, "too_large", "the record has " + row.json().length + " bytes, sink-" + sink
+                                + " takes " + maxRowBytes, 1, 0));
+                        continue;
+                    }
+                    rows.add(row);
+                }
+                if (all) {
+                    read = last;
+                }
+            }
+        }
+        exchange.setVariable("read", read);
+        exchange.setVariable("holes", read - after - found);
+        exchange.setVariable("refused", refused);
+        exchange.getMessage().setBody(rows.isEmpty() ? null : new Batch(sink, after + 1, read, rows));
+    }
+
+    /**
+     * Has {@code direct:deliver-<sink>} deliver the batch and sets variable {@code verdict}: {@code acked},
+     * {@code again} (a part of it, at once) or {@code waits}, and what the next steps write down. Does not throw for what
+     * the sink does.
+     */
+    public void deliver(Exchange exchange) {
+        String sink = text(exchange, "sink");
+        State state = state(sink);
+        JsonArray refused = exchange.getVariable("refused", JsonArray.class);
+        Batch batch = exchange.getMessage().getBody(Batch.class);
+        SinkException failure = null;
+        long begun = System.nanoTime();
+        if (batch != null) {
+            failure = attempt(exchange, sink, state, batch, number(exchange, "timeoutMs"));
+        }
+        report.attempt(sink, failure, System.nanoTime() - begun, batch == null ? 0 : batch.size());
+        synchronized (state) {
+            if (failure == null) {
+                state.refusedInARow = batch == null ? state.refusedInARow : 0;
+                accept(exchange, batch == null ? 0 : batch.size(), refused);
+            } else if (failure.kind() == SinkException.Kind.RECORD) {
+                recordFailed(exchange, sink, state, batch, refused, failure);
+            } else {
+                waits(exchange, sink, state, failure);
+            }
+        }
+    }
+
+    /** The positions are in the store: the next attempt is the first of its rows. */
+    public void acked(Exchange exchange) {
+        String sink = text(exchange, "sink");
+        State state = state(sink);
+        Map<?, ?> claim = exchange.getVariable("claim", Map.class);
+        synchronized (state) {
+            if (state.attempts > 0) {
+                LOG.info("sink [{}] delivers again after {} attempts", sink, state.attempts);
+            }
+            state.attempts = 0;
+            state.firstFailedAtMs = 0;
+            state.live = !"historical".equals(claim.get("lane")) && "normal".equals(claim.get("origin"));
+            if (state.limit > 0) {
+                state.limit *= 2;
+                if (state.limit >= number(exchange, "batchRows")) {
+                    state.limit = 0;
+                }
+            }
+        }
+        report.acked(sink, exchange.getVariable("delivered", long.class), exchange.getVariable("dead", long.class));
+    }
+
+    private void recordFailed(Exchange exchange, String sink, State state, Batch batch, JsonArray refused, SinkException failure) {
+        int rows = batch.size();
+        Map<Long, String> named = failure.refused();
+        if (named.isEmpty() && rows > 1) {
+            state.limit = Math.max(1, rows / 2);
+            exchange.setVariable("verdict", "again");
+            LOG.debug("sink [{}] refuses a record among {}..{}: halved", sink, batch.firstSeq(), batch.lastSeq());
+            return;
+        }
+        int bad = named.isEmpty() ? 1 : named.size();
+        if (bad == rows) {
+            if (state.refusedInARow + bad > config.getLong("sink.dead.burst")) {
+                waits(exchange, sink, state, new SinkException(SinkException.Kind.CONFIGURATION, "misconfigured",
+                        state.refusedInARow + bad + " records in a row were refused and none was taken; mend the sink, or type sink:resume "
+                                + sink + " to have further ones become dead letters; the last error: " + failure.getMessage(), 0, failure));
+                return;
+            }
+            state.refusedInARow += bad;
+        } else {
+            state.refusedInARow = 0;
+        }
+        for (Row row : batch) {
+            String error = named.isEmpty() ? failure.getMessage() : named.get(row.seq());
+            if (error != null) {
+                refused.add(refusal(row.seq(), failure.reason(), error, state.attempts + 1, state.firstFailedAtMs));
+                LOG.warn("sink [{}]: record seq {} is a dead letter, {}: {}", sink, row.seq(), failure.reason(), error);
+            }
+        }
+        accept(exchange, rows - bad, refused);
+    }
+
+    private static void accept(Exchange exchange, long delivered, JsonArray refused) {
+        exchange.setVariable("verdict", "acked");
+        exchange.setVariable("delivered", delivered);
+        exchange.setVariable("dead", (long) refused.size());
+        exchange.setVariable("refused", refused.toJson());
+    }
+
+    private void waits(Exchange exchange, String sink, State state, SinkException failure) {
+        boolean configuration = failure.kind() == SinkException.Kind.CONFIGURATION;
+        long pause = configuration ? jitter(config.getLong("sink.probe.ms")) : backoff(state.attempts);
+        pause = Math.max(pause, Math.min(failure.retryAfterMs(), RETRY_AFTER_MAX_MS));
+        long now = System.currentTimeMillis();
+        if (state.attempts == 0) {
+            state.firstFailedAtMs = now;
+            LOG.warn("sink [{}] {}, {}: {}", sink, configuration ? "is failed and is probed" : "is tried again with backoff",
+                    failure.reason(), failure.getMessage());
+        }
+        state.attempts++;
+        state.due = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(pause);
+        exchange.setVariable("verdict", "waits");
+        exchange.setVariable("state", configuration ? "failed" : "running");
+        exchange.setVariable("attempts", state.attempts);
+        exchange.setVariable("nextAttemptMs", now + pause);
+        exchange.setVariable("reason", failure.reason());
+        exchange.setVariable("error", failure.getMessage());
+    }
+
+    private long backoff(int failuresBefore) {
+        long max = config.getLong("sink.retry.max.ms");
+        long pause = config.getLong("sink.retry.min.ms");
+        for (int i = 0; i < failuresBefore && pause < max; i++) {
+            pause *= 2;
+        }
+        return jitter(Math.min(pause, max));
+    }
+
+    /** Half to all of it: gateways that lost the same sink do not come back as one. */
+    private static long jitter(long ms) {
+        return ms / 2 + ThreadLocalRandom.current().nextLong(ms / 2 + 1);
+    }
+
+    private SinkException attempt(Exchange turn, String sink, State state, Batch batch, long timeoutMs) {
+        synchronized (state) {
+            if (state.hanging >= HANGING_MAX) {
+                return new SinkException(SinkException.Kind.TRANSIENT, "timeout", state.hanging + " deliveries hang and cannot be "
+                        + "interrupted: restart route deliver-" + sink + " or its sink", 0, null);
+            }
+        }
+        Exchange delivery = new DefaultExchange(context, ExchangePattern.InOnly);
+        delivery.getMessage().setBody(batch);
+        delivery.getMessage().setHeader("CaravanSink", sink);
+        delivery.getMessage().setHeader("CaravanFirstSeq", batch.firstSeq());
+        delivery.getMessage().setHeader("CaravanLastSeq", batch.lastSeq());
+        delivery.getMessage().setHeader("CaravanRows", batch.size());
+        delivery.getMessage().setHeader("CaravanBatchKey", new BatchKey(batch));
+        delivery.getMessage().setHeader("CaravanBatchDate", batch.date());
+        delivery.getMessage().setHeader("CaravanLane", batch.get(0).lane());
+        delivery.getMessage().setHeader("CaravanAttempt", state.attempts + 1);
+        Delivery task = new Delivery(delivery, "direct:deliver-" + sink, state);
+        Future<Exchange> result = workers.submit(task);
+        try {
+            Exchange done = result.get(timeoutMs, TimeUnit.MILLISECONDS);
+            Object said = done.getVariable("failure");
+            if (said instanceof SinkException) {
+                return (SinkException) said;
+            }
+            if (done.getException() != null) {
+                return Failures.of(done.getException());
+            }
+            return done.isRollbackOnly() || done.isRollbackOnlyLast() ? new SinkException(SinkException.Kind.TRANSIENT, "error",
+                    "route deliver-" + sink + " marked the batch rollback-only", 0, null) : null;
+        } catch (TimeoutException e) {
+            task.abandon(result);
+            return new SinkException(SinkException.Kind.TRANSIENT, "timeout", "no answer within " + timeoutMs + " ms (timeoutMs of sink-"
+                    + sink + "): the delivery was interrupted", 0, e);
+        } catch (InterruptedException e) {
+            task.abandon(result);
+            throw new RejectedExecutionException("sink-" + sink + " was stopped during a delivery; the batch is claimed again at the next start", e);
+        } catch (ExecutionException e) {
+            return Failures.of(e.getCause());
+        }
+    }
+
+    /** One call of a deliver route, on a thread of its own: a sink that never answers holds up nothing else. */
+    private final class Delivery implements Callable<Exchange> {
+        private final Exchange exchange;
+        private final String endpoint;
+        private final State state;
+        private boolean abandoned; // guarded by state, as the next
+        private boolean ended;
+
+        Delivery(Exchange exchange, String endpoint, State state) {
+            this.exchange = exchange;
+            this.endpoint = endpoint;
+            this.state = state;
+        }
+
+        @Override
+        public Exchange call() {
+            try {
+                return template.send(endpoint, exchange);
+            } finally {
+                synchronized (state) {
+                    ended = true;
+                    state.hanging -= abandoned ? 1 : 0;
+                }
+            }
+        }
+
+        void abandon(Future<Exchange> result) {
+            synchronized (state) {
+                abandoned = !ended;
+                state.hanging += abandoned ? 1 : 0;
+            }
+            result.cancel(/* mayInterruptIfRunning= */ true);
+        }
+    }
+
+    /** Reckoned when somebody reads it: it takes a hash of the whole batch, and not every sink needs it. */
+    private static final class BatchKey {
+        private final Batch batch;
+
+        BatchKey(Batch batch) {
+            this.batch = batch;
+        }
+
+        @Override
+        public String toString() {
+            return batch.key();
+        }
+    }
+
+    private static JsonObject refusal(long seq, String reason, String error, int attempts, long firstFailedAtMs) {
+        JsonObject refusal = new JsonObject();
+        refusal.put("seq", seq);
+        refusal.put("reason", reason);
+        refusal.put("error", error == null ? "" : error);
+        refusal.put("attempts", attempts);
+        refusal.put("first_failed_at_ms", firstFailedAtMs > 0 ? firstFailedAtMs : System.currentTimeMillis());
+        return refusal;
+    }
+
+    private State state(String sink) {
+        return states.computeIfAbsent(sink, name -> new State());
+    }
+
+    private static String text(Exchange exchange, String variable) {
+        return String.valueOf(exchange.getVariable(variable));
+    }
+
+    private static long number(Exchange exchange, String variable) {
+        String value = text(exchange, variable);
+        try {
+            return Long.parseLong(value.trim());
+        } catch (NumberFormatException e) {
+            throw new IllegalArgumentException("parameter " + variable + " [" + value + "] of sink-" + text(exchange, "sink")
+                    + " must be a whole number");
+        }
+    }
+
+    @Override
+    public void close() throws Exception {
+        reopened.close();
+        context.getExecutorServiceManager().shutdownNow(workers);
+        template.stop();
+    }
+}
