@@ -74,6 +74,31 @@ public final class Caravan implements AutoCloseable {
         return container.config();
     }
 
+    /** @return the configuration in force as people may see it: every key that has a value, secrets masked */
+    public Map<String, String> settings() {
+        return container.layers().settings();
+    }
+
+    /** @return the text without this configuration's secrets and without what stands where one would */
+    public String redact(String text) {
+        return container.layers().redaction().of(text);
+    }
+
+    /** @return all meters in the Prometheus text format */
+    public String metrics() {
+        return container.scrape();
+    }
+
+    /**
+     * Looks a bean of a module up.
+     *
+     * @param name as modules bind it, for example {@code recovery}
+     * @return empty: its module is not started, or this role does not have it
+     */
+    public <T> Optional<T> bean(String name, Class<T> type) {
+        return Optional.ofNullable(container.context().getRegistry().lookupByNameAndType(name, type));
+    }
+
     /** @return {@code gateway} or {@code cloud} */
     public String role() {
         return container.config().get("container.role");

@@ -128,6 +128,15 @@ public final class Container implements AutoCloseable {
         return config;
     }
 
+    public LayeredConfig layers() {
+        return config;
+    }
+
+    /** @return all meters in the Prometheus text format */
+    public String scrape() {
+        return metrics.registry().scrape();
+    }
+
     public RouteDeployer routes() {
         return routes;
     }

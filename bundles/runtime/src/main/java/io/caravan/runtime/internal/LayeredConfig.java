@@ -155,6 +155,35 @@ public final class LayeredConfig implements Config, PropertiesSource {
         return value == null || value.isEmpty() ? null : value;
     }
 
+    /** @return all keys that have a value, for people to read: never a secret */
+    public Map<String, String> settings() {
+        Map<String, String> answer = new TreeMap<>();
+        values.forEach((name, value) -> {
+            if (!value.isEmpty()) {
+                answer.put(name, isSecret(name) ? Redaction.MASK : redaction().of(value));
+            }
+        });
+        return answer;
+    }
+
+    /** @return what takes this configuration's secrets, and what looks like one, out of a text */
+    public Redaction redaction() {
+        Redaction redaction = new Redaction();
+        values.forEach((name, value) -> {
+            if (isSecret(name)) {
+                redaction.add(value);
+            } else if (keys.find(name).type() == Key.Type.PATH && Redaction.isSecretName(name)) {
+                redaction.addFile(Path.of(value));
+            }
+        });
+        return redaction;
+    }
+
+    private boolean isSecret(String name) {
+        Key key = keys.find(name);
+        return key.type() == Key.Type.SECRET || key.pid().equals(Keys.USER_PID) && Redaction.isSecretName(name);
+    }
+
     /** Never the values: secrets are among them. */
     @Override
     public String toString() {

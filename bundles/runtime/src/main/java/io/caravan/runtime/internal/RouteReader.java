@@ -17,6 +17,7 @@ import org.apache.camel.RoutesBuilder;
 import org.apache.camel.builder.RouteBuilder;
 import org.apache.camel.builder.RouteConfigurationBuilder;
 import org.apache.camel.impl.engine.DefaultRoutesLoader;
+import org.apache.camel.model.AggregateDefinition;
 import org.apache.camel.model.BeanDefinition;
 import org.apache.camel.model.Model;
 import org.apache.camel.model.PolicyDefinition;
@@ -208,6 +209,9 @@ final class RouteReader {
             }
             for (ProcessDefinition process : all(route, ProcessDefinition.class)) {
                 checkBean(process.getRef(), process.getLineNumber());
+            }
+            for (AggregateDefinition aggregate : all(route, AggregateDefinition.class)) {
+                checkBean(aggregate.getAggregationStrategy(), aggregate.getLineNumber());
             }
             for (PolicyDefinition policy : all(route, PolicyDefinition.class)) {
                 checkBean(policy.getRef(), policy.getLineNumber());

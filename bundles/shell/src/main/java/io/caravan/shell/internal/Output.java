@@ -3,11 +3,22 @@ package io.caravan.shell.internal;
 
 import io.caravan.runtime.Check;
 import io.caravan.runtime.RouteFile;
+import io.caravan.wal.Recovery.Change;
+import io.caravan.wal.Recovery.Finding;
+import java.io.IOException;
+import java.lang.reflect.RecordComponent;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import org.apache.camel.util.json.JsonArray;
 import org.apache.camel.util.json.JsonObject;
+import org.apache.camel.util.json.Jsonable;
 
 /** What the commands print, apart from the shell: one row or object per thing, an error stands with its thing. */
 final class Output {
@@ -69,7 +80,78 @@ final class Output {
         return object;
     }
 
-    private static String text(String value) {
+    /** Columns of {@link #finding}. */
+    static final List<String> FINDING = List.of("Severity", "Subject", "What", "Do");
+
+    static Object[] finding(Object record) {
+        Finding f = (Finding) record;
+        return new Object[] {f.severity(), f.subject(), f.what(), f.advice()};
+    }
+
+    /** A record, or a list of them, with all components in snake_case. */
+    static Jsonable jsonOf(Object value) {
+        if (value instanceof List<?> list) {
+            JsonArray array = new JsonArray();
+            list.forEach(element -> array.add(jsonOf(element)));
+            return array;
+        }
+        JsonObject object = new JsonObject();
+        for (RecordComponent component : value.getClass().getRecordComponents()) {
+            try {
+                Object part = component.getAccessor().invoke(value);
+                object.put(component.getName().replaceAll("([A-Z])", "_$1").toLowerCase(Locale.ROOT), part instanceof List<?> ? jsonOf(part) : part);
+            } catch (ReflectiveOperationException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+        return object;
+    }
+
+    static String time(long ms) {
+        return ms == 0 ? "" : Instant.ofEpochMilli(ms).truncatedTo(ChronoUnit.SECONDS).toString();
+    }
+
+    /** @return for example {@code 450 ms} or {@code 2h 3m 4s} */
+    static String age(long ms) {
+        return ms < 1_000 ? ms + " ms" : uptime(Duration.ofMillis(ms));
+    }
+
+    /** @return for example {@code 1.5 GiB} */
+    static String bytes(long bytes) {
+        String[] units = {"B", "KiB", "MiB", "GiB", "TiB"};
+        double value = bytes;
+        int unit = 0;
+        while (value >= 1024 && unit < units.length - 1) {
+            value /= 1024;
+            unit++;
+        }
+        return unit == 0 ? bytes + " B" : String.format(Locale.ROOT, "%.1f %s", value, units[unit]);
+    }
+
+    static String reset(Change c, boolean would) {
+        return "Sink " + c.sink() + ": " + c.discarded() + " rows of its backlog " + (would ? "would be" : "are") + " discarded, " + c.rows()
+                + " rows " + (would ? "would be" : "are") + " delivered again." + note(c);
+    }
+
+    static String replay(Change c, boolean would) {
+        return c.rows() + " rows " + (would ? "would be" : "are") + " delivered again to " + c.sink() + "."
+                + (c.pending() > 0 ? " " + c.pending() + " are in its backlog anyway." : "") + note(c);
+    }
+
+    static String dead(Change c, String what) {
+        return c.rows() + " dead letters " + what + "." + note(c);
+    }
+
+    private static String note(Change c) {
+        return c.note().isEmpty() ? "" : " Note: " + c.note() + ".";
+    }
+
+    /** Makes a file that only its owner can read. */
+    static Path newFile(Path path) throws IOException {
+        return Files.createFile(path, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+    }
+
+    static String text(String value) {
         return value == null ? "" : value;
     }
 }

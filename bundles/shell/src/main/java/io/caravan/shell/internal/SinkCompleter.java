@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.shell.internal;
+
+import io.caravan.runtime.Caravan;
+import io.caravan.wal.Recovery;
+import java.util.Collection;
+import java.util.List;
+import org.apache.karaf.shell.api.action.lifecycle.Reference;
+import org.apache.karaf.shell.api.action.lifecycle.Service;
+import org.apache.karaf.shell.api.console.CommandLine;
+import org.apache.karaf.shell.api.console.Completer;
+import org.apache.karaf.shell.api.console.Session;
+import org.apache.karaf.shell.support.completers.StringsCompleter;
+
+/** Completes the names of the sinks. */
+@Service
+public final class SinkCompleter implements Completer {
+
+    @Reference
+    Caravan caravan;
+
+    @Override
+    public int complete(Session session, CommandLine line, List<String> candidates) {
+        StringsCompleter completer = new StringsCompleter();
+        Collection<String> all = completer.getStrings();
+        caravan.bean("recovery", Recovery.class).ifPresent(recovery -> recovery.sinks().forEach(s -> all.add(s.name())));
+        return completer.complete(session, line, candidates);
+    }
+}
