@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.kafka;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import io.caravan.wal.Batch;
+import io.caravan.wal.Row;
+import io.caravan.wal.SinkException;
+import java.io.IOException;
+import java.io.Reader;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.TreeMap;
+import java.util.concurrent.CountDownLatch;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.Metric;
+import org.apache.kafka.common.config.ConfigException;
+import org.apache.kafka.common.errors.InvalidTimestampException;
+import org.apache.kafka.common.errors.RecordTooLargeException;
+import org.apache.kafka.common.errors.RetriableException;
+import org.apache.kafka.common.errors.SerializationException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.serialization.StringSerializer;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Sends the batches of one sink to one Kafka topic: a bean step with the method {@code send}. Key of a record is the
+ * device id, its value the row's JSON line, its headers {@code message_key}, {@code kind}, {@code device_id},
+ * {@code lane} and, if the row has one, {@code traceparent}. The producer is idempotent and asks for {@code acks=all}.
+ *
+ * <p>Why not camel-kafka, which serves other routes (docs/adr/0006-kafka-batch-producer.md): with a list as body it
+ * waits {@code maxBlockMs} for each record of a batch in turn when the topic or the broker is not there, does not say
+ * which records of the list were refused, and keeps a producer that can never send again after an authentication error.
+ *
+ * <p>Connects with the first batch. Thread-safe; batches are sent one at a time, so that a device's rows stay in order.
+ */
+public final class KafkaBatchProducer implements AutoCloseable {
+    private static final Logger LOG = LoggerFactory.getLogger(KafkaBatchProducer.class);
+    private static final String LOGIN = "org.apache.kafka.common.security.";
+
+    private final Properties properties = new Properties();
+    private String topic;
+    private String mechanism = "PLAIN";
+    private String user;
+    private String password;
+    private Path passwordFile;
+    private Path caFile;
+    private Path certFile;
+    private Path keyFile;
+    private Path propertiesFile;
+    private KafkaProducer<String, byte[]> producer;
+    private Metric splits;
+    private boolean closed;
+
+    /** Does nothing until the first batch. */
+    public KafkaBatchProducer() {
+        properties.put("acks", "all");
+        properties.put("enable.idempotence", "true");
+        // Not asked for: the broker may otherwise subscribe to this client's metrics.
+        properties.put("enable.metrics.push", "false");
+        // A record may be as long as the broker likes: what it refuses is known by record. The template has its own limit.
+        properties.put("max.request.size", "104857600");
+    }
+
+    /** @param brokers {@code host:port}, comma separated */
+    public void setBrokers(String brokers) {
+        properties.put("bootstrap.servers", brokers);
+    }
+
+    public void setTopic(String topic) {
+        this.topic = topic;
+    }
+
+    /** @param compression none, gzip or lz4 */
+    public void setCompression(String compression) {
+        properties.put("compression.type", compression);
+    }
+
+    /** @param bytes of records for one partition that go to the broker together, before compression */
+    public void setRequestBytes(int bytes) {
+        properties.put("batch.size", bytes);
+    }
+
+    /** @param ms a record waits for others of its partition; the end of a batch of rows ends the waiting, so it delays nothing */
+    public void setLingerMs(int ms) {
+        properties.put("linger.ms", ms);
+    }
+
+    /** @param ms for the cluster to be reached and to say where the topic is */
+    public void setMaxBlockMs(long ms) {
+        properties.put("max.block.ms", ms);
+    }
+
+    /** @param ms for one request to be answered */
+    public void setRequestTimeoutMs(int ms) {
+        properties.put("request.timeout.ms", ms);
+    }
+
+    /** @param ms for a record to be acknowledged, with all of the client's own retries */
+    public void setDeliveryTimeoutMs(int ms) {
+        properties.put("delivery.timeout.ms", ms);
+    }
+
+    /** @param protocol PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL */
+    public void setSecurityProtocol(String protocol) {
+        properties.put("security.protocol", protocol);
+    }
+
+    /** @param mechanism PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 */
+    public void setSaslMechanism(String mechanism) {
+        this.mechanism = mechanism;
+    }
+
+    public void setUserName(String user) {
+        this.user = user;
+    }
+
+    public void setPassword(String password) {
+        this.password = password;
+    }
+
+    /** @param file with the password, read for every connection; goes before the password */
+    public void setPasswordFile(String file) {
+        passwordFile = path(file);
+    }
+
+    /** @param file PEM of who may sign the brokers' certificates; none: whom Java trusts */
+    public void setCaFile(String file) {
+        caFile = path(file);
+    }
+
+    /** @param file PEM of the gateway's certificate chain, for brokers that ask for one */
+    public void setCertFile(String file) {
+        certFile = path(file);
+    }
+
+    /** @param file PEM (PKCS#8, not encrypted) of that certificate's key */
+    public void setKeyFile(String file) {
+        keyFile = path(file);
+    }
+
+    /** @param file Java properties of Kafka's producer, which go before all other settings */
+    public void setPropertiesFile(String file) {
+        propertiesFile = path(file);
+    }
+
+    /**
+     * Sends all rows of a batch, in order, and returns when all are acknowledged by all in-sync replicas.
+     *
+     * @throws SinkException all rows but those named are acknowledged, and Kafka will never take those
+     * @throws Exception what Kafka says of the first row that was not acknowledged; some rows may be in the topic, none will
+     *     get there later
+     */
+    public synchronized void send(Batch batch) throws Exception {
+        boolean settled = false;
+        double splitsBefore = splits();
+        try {
+            KafkaProducer<String, byte[]> kafka = producer();
+            // Once per batch, and from memory as a rule: a topic that is not there would be waited for with every record.
+            kafka.partitionsFor(topic);
+            Sending sending = new Sending(batch.size());
+            for (Row row : batch) {
+                if (sending.broken == null) {
+                    kafka.send(record(row), (sent, error) -> sending.done(row, error));
+                } else {
+                    sending.done(row, null);
+                }
+            }
+            kafka.flush();
+            // Flush is not enough: what the broker finds too large is split and sent again, and flush does not wait for that.
+            sending.open.await();
+            settled = true;
+            sending.judge();
+        } catch (SinkException e) {
+            throw e;
+        } catch (Exception e) {
+            Exception meant = splits() > splitsBefore ? new SinkException(SinkException.Kind.CONFIGURATION, "misconfigured", "topic [" + topic + "] takes less at once"
+                    + " than batch.size [" + properties.get("batch.size") + "]: make it smaller than the topic's max.message.bytes", 0, e) : meant(e);
+            // Settled and worth trying again: the same producer can. Else something of the batch may still be waiting to
+            // be sent, and would arrive behind its own repetition; or the producer is done for, as after an
+            // authentication error.
+            if (!settled || meant != e || !(e instanceof RetriableException)) {
+                drop();
+            }
+            throw meant;
+        }
+    }
+
+    @Override
+    public synchronized void close() {
+        closed = true;
+        drop();
+    }
+
+    /** What became of the rows of a batch; written by Kafka's thread, read when all have been judged. */
+    private static final class Sending {
+        private final CountDownLatch open;
+        private final Map<Long, String> refused = Collections.synchronizedMap(new TreeMap<>());
+        private volatile Exception refusal;
+        private volatile Exception broken;
+
+        Sending(int rows) {
+            open = new CountDownLatch(rows);
+        }
+
+        void done(Row row, Exception error) {
+            if (error != null) {
+                failed(row, error);
+            }
+            open.countDown();
+        }
+
+        private void failed(Row row, Exception error) {
+            if (error instanceof RecordTooLargeException || error instanceof InvalidTimestampException
+                    || error instanceof SerializationException) {
+                refused.put(row.seq(), String.valueOf(error.getMessage()));
+                if (refusal == null) {
+                    refusal = error;
+                }
+            } else if (broken == null) {
+                broken = error;
+            }
+        }
+
+        void judge() throws Exception {
+            if (broken != null) {
+                throw broken;
+            }
+            if (!refused.isEmpty()) {
+                throw new SinkException(refusal instanceof RecordTooLargeException ? "too_large" : "refused", refused);
+            }
+        }
+    }
+
+    private ProducerRecord<String, byte[]> record(Row row) {
+        List<Header> headers = new ArrayList<>(5);
+        headers.add(new RecordHeader("message_key", row.messageKey().getBytes(UTF_8)));
+        headers.add(new RecordHeader("kind", row.kind().getBytes(UTF_8)));
+        headers.add(new RecordHeader("device_id", row.deviceId().getBytes(UTF_8)));
+        headers.add(new RecordHeader("lane", row.lane().getBytes(UTF_8)));
+        if (row.traceContext() != null) {
+            headers.add(new RecordHeader("traceparent", row.traceContext().getBytes(UTF_8)));
+        }
+        // The time of a record is that of sending: with the time of the message, a backlog would be older than the topic's
+        // retention and gone as soon as it arrived.
+        return new ProducerRecord<>(topic, null, null, row.deviceId(), row.json(), headers);
+    }
+
+    private KafkaProducer<String, byte[]> producer() throws IOException {
+        if (closed) {
+            throw new IllegalStateException("The producer of topic [" + topic + "] is closed: its route was stopped");
+        }
+        if (producer == null) {
+            Thread thread = Thread.currentThread();
+            ClassLoader before = thread.getContextClassLoader();
+            // Kafka loads login modules and its own classes by name through the context class loader, and its thread keeps it.
+            thread.setContextClassLoader(KafkaProducer.class.getClassLoader());
+            try {
+                producer = new KafkaProducer<>(configuration(), new StringSerializer(), new ByteArraySerializer());
+            } finally {
+                thread.setContextClassLoader(before);
+            }
+            splits = producer.metrics().values().stream().filter(m -> m.metricName().name().equals("batch-split-total")).findFirst().orElse(null);
+        }
+        return producer;
+    }
+
+    private Properties configuration() throws IOException {
+        Properties all = new Properties();
+        all.putAll(properties);
+        String protocol = String.valueOf(all.get("security.protocol"));
+        if (protocol.startsWith("SASL")) {
+            String secret = passwordFile == null ? password : Files.readString(passwordFile).trim();
+            if (user == null || secret == null) {
+                throw new ConfigException("security protocol [" + protocol + "] needs a user and a password or password file");
+            }
+            all.put("sasl.mechanism", mechanism);
+            all.put("sasl.jaas.config", LOGIN + (mechanism.startsWith("SCRAM") ? "scram.Scram" : "plain.Plain")
+                    + "LoginModule required username=" + quoted(user) + " password=" + quoted(secret) + ";");
+        }
+        if (protocol.endsWith("SSL")) {
+            if (caFile != null) {
+                all.put("ssl.truststore.type", "PEM");
+                all.put("ssl.truststore.certificates", Files.readString(caFile));
+            }
+            if (certFile != null) {
+                if (keyFile == null) {
+                    throw new ConfigException("certificate file [" + certFile + "] needs the file with its key");
+                }
+                all.put("ssl.keystore.type", "PEM");
+                all.put("ssl.keystore.certificate.chain", Files.readString(certFile));
+                all.put("ssl.keystore.key", Files.readString(keyFile));
+            }
+        }
+        if (propertiesFile != null) {
+            try (Reader in = Files.newBufferedReader(propertiesFile)) {
+                all.load(in);
+            }
+        }
+        return all;
+    }
+
+    /** How often the broker found a request too large: the client cuts it into pieces of batch.size, again and again. */
+    private double splits() {
+        return splits == null ? 0 : (Double) splits.metricValue();
+    }
+
+    /** Ends the producer without waiting: what it still holds is not sent. */
+    private void drop() {
+        if (producer == null) {
+            return;
+        }
+        try {
+            producer.close(Duration.ZERO);
+        } catch (KafkaException e) {
+            // Interrupted: closing goes on without us, and what it holds is not sent.
+            LOG.debug("closing the producer of topic [{}]", topic, e);
+        }
+        producer = null;
+        splits = null;
+    }
+
+    /** A name that cannot be resolved now may be later; Kafka calls that a mistake in the configuration. */
+    private static Exception meant(Exception e) {
+        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+            if (cause instanceof ConfigException && String.valueOf(cause.getMessage()).startsWith("No resolvable bootstrap urls")) {
+                return new SinkException(SinkException.Kind.TRANSIENT, "unavailable", cause.getMessage(), 0, e);
+            }
+        }
+        return e;
+    }
+
+    private static String quoted(String value) {
+        return '"' + value.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
+    }
+
+    private static Path path(String file) {
+        return file == null || file.isBlank() ? null : Path.of(file);
+    }
+}
