@@ -75,6 +75,17 @@ final class Child implements AutoCloseable {
     process.destroyForcibly();
   }
 
+  /** @param name STOP, CONT, HUP */
+  void signal(String name) {
+    try {
+      if (new ProcessBuilder("kill", "-" + name, Long.toString(process.pid())).start().waitFor() != 0) {
+        throw new IllegalStateException("signal " + name + " to " + this.name + " [" + process.pid() + "] failed");
+      }
+    } catch (IOException | InterruptedException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
   /** SIGTERM, and its exit code. */
   int stop(Duration limit) {
     process.destroy();

@@ -166,6 +166,18 @@ final class Distribution implements AutoCloseable {
     return null;
   }
 
+  /** What a command of the shell printed. Fails when the command did. */
+  String shell(String command) {
+    try (Child shell = Child.start("shell", List.of(home.resolve("bin/caravan").toString(), "shell", command), environment, home,
+        home.resolve("shell-" + System.nanoTime() + ".log"))) {
+      int exit = shell.awaitExit(START);
+      if (exit != 0) {
+        throw new AssertionError("bin/caravan shell '" + command + "' ended with " + exit + ":\n" + shell.output());
+      }
+      return shell.output();
+    }
+  }
+
   boolean running() {
     return child != null && child.alive();
   }

@@ -13,7 +13,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
-/** A mosquitto of our own, without its persistence: after SIGKILL it knows nothing, the worst a broker can do. */
+/** A mosquitto of our own; by default without its persistence: after SIGKILL it knows nothing, the worst a broker can do. */
 final class Mosquitto implements AutoCloseable {
   final int port;
   private final Path folder;
@@ -21,6 +21,11 @@ final class Mosquitto implements AutoCloseable {
   private Child child;
 
   Mosquitto(Path folder, int port) throws IOException {
+    this(folder, port, "allow_anonymous true", "persistence false", "max_queued_messages 0");
+  }
+
+  /** @param settings lines of mosquitto.conf, who may connect and what is kept; files are relative to the folder */
+  Mosquitto(Path folder, int port, String... settings) throws IOException {
     this.folder = Files.createDirectories(folder);
     this.port = port;
     this.binary = Stream.of("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto").map(Path::of)
@@ -28,12 +33,11 @@ final class Mosquitto implements AutoCloseable {
         .orElseThrow(() -> new AssertionError("mosquitto is not installed: apt-get install -y mosquitto"));
     Files.writeString(folder.resolve("mosquitto.conf"), """
         listener %d 127.0.0.1
-        allow_anonymous true
-        persistence false
-        max_queued_messages 0
+        user %s
         max_inflight_messages 0
         set_tcp_nodelay true
-        """.formatted(port));
+        %s
+        """.formatted(port, System.getProperty("user.name"), String.join("\n", settings)));
   }
 
   void start() {
@@ -52,6 +56,16 @@ final class Mosquitto implements AutoCloseable {
 
   void kill() {
     child.kill();
+  }
+
+  /** SIGTERM: it writes down what it keeps. */
+  void stop() {
+    child.stop(Duration.ofSeconds(20));
+  }
+
+  /** @param name STOP, CONT, or HUP to read passwords and access list again */
+  void signal(String name) {
+    child.signal(name);
   }
 
   @Override

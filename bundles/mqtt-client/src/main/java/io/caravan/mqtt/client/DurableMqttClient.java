@@ -205,6 +205,7 @@ public final class DurableMqttClient extends ManagedMqttClient {
     @Override
     public void onComplete(Exchange exchange) {
       line.leave();
+      meters().received("taken");
       if (getQos() == 0 || !line.alive()) {
         return; // the broker sends it again, and the store knows it already
       }
@@ -224,6 +225,7 @@ public final class DurableMqttClient extends ManagedMqttClient {
     }
 
     void failed(Exception cause) {
+      meters().received("failed");
       seldom.warn("A message of [{}] was not taken and is asked for again in {} ms: {}", settings.url, redeliveryDelayMs,
           String.valueOf(cause));
       if (getQos() > 0) {

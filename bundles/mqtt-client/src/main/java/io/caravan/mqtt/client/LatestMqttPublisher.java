@@ -152,7 +152,9 @@ public final class LatestMqttPublisher extends ManagedMqttClient {
     @Override
     public void onSuccess(IMqttToken token) {
       int[] codes = token.getReasonCodes();
-      if (codes != null && codes.length > 0 && codes[0] >= 0x80) {
+      boolean refused = codes != null && codes.length > 0 && codes[0] >= 0x80;
+      meters().published(refused ? "refused" : "acknowledged");
+      if (refused) {
         seldom.warn("[{}] refused the message for [{}] [0x{}]: look at its access list for user [{}]", settings.url, topic,
             Integer.toHexString(codes[0]), settings.userName);
       }
@@ -166,6 +168,7 @@ public final class LatestMqttPublisher extends ManagedMqttClient {
 
     @Override
     public void onFailure(IMqttToken token, Throwable cause) {
+      meters().published("lost");
       LOG.debug("The message for [{}] goes out with the next connection", topic, cause);
     }
   }

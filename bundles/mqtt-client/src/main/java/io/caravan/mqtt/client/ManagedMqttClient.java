@@ -2,6 +2,7 @@
 package io.caravan.mqtt.client;
 
 import io.caravan.mqtt.client.internal.Link;
+import io.caravan.mqtt.client.internal.Meters;
 import io.caravan.mqtt.client.internal.Settings;
 import java.util.Map;
 import org.apache.camel.CamelContext;
@@ -34,6 +35,7 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
   private String check;
   private AbstractHealthCheck registered;
   private volatile Link link;
+  private volatile Meters meters = Meters.NONE;
 
   ManagedMqttClient(String check, boolean durable) throws MqttException {
     // Never connected: every connection has a client of its own (see Line).
@@ -124,6 +126,10 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
     return link;
   }
 
+  final Meters meters() {
+    return meters;
+  }
+
   final synchronized void begin() {
     if (link != null) {
       return;
@@ -132,7 +138,8 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
     if (settings.exposesPassword()) {
       LOG.warn("The password for [{}] crosses the network in the clear: use ssl://", settings.url);
     }
-    Link made = new Link(settings, use());
+    meters = Meters.of(context, check, this::isConnected);
+    Link made = new Link(settings, use(), meters);
     link = made;
     HealthCheckRegistry checks = context == null ? null : HealthCheckRegistry.get(context);
     if (checks != null) {
@@ -148,6 +155,7 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
     }
     link.stop();
     link = null;
+    meters.close();
     if (registered != null) {
       HealthCheckRegistry.get(context).unregister(registered);
       registered = null;

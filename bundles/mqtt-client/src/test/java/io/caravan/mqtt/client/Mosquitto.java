@@ -66,6 +66,22 @@ final class Mosquitto implements AutoCloseable {
     }
   }
 
+  /** An access list instead of the shipped one. */
+  void acl(String... lines) throws Exception {
+    Path acl = Files.writeString(folder.resolve("acl"), String.join("\n", lines) + "\n");
+    Path conf = folder.resolve("mosquitto.conf");
+    Files.writeString(conf, Files.readString(conf).replaceFirst("(?m)^acl_file .*", "acl_file " + acl));
+  }
+
+  /** Halts it: connections stay, nothing answers. */
+  void pause() throws Exception {
+    run("kill", "-STOP", Long.toString(process.pid()));
+  }
+
+  void resume() throws Exception {
+    run("kill", "-CONT", Long.toString(process.pid()));
+  }
+
   void kill() throws Exception {
     process.destroyForcibly().waitFor(5, TimeUnit.SECONDS);
   }
@@ -102,6 +118,11 @@ final class Mosquitto implements AutoCloseable {
     return Stream.concat(List.of("/usr/sbin", "/usr/local/sbin").stream(), Stream.of(System.getenv("PATH").split(":")))
         .map(folder -> Path.of(folder, "mosquitto")).filter(Files::isExecutable).map(Path::toString).findFirst()
         .orElseThrow(() -> new IllegalStateException("mosquitto is missing: apt-get install mosquitto mosquitto-clients"));
+  }
+
+  /** What it has logged so far. */
+  String log() {
+    return read(folder.resolve("log"));
   }
 
   private static String read(Path file) {

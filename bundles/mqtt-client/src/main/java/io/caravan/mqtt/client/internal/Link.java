@@ -27,6 +27,7 @@ public final class Link {
   /** A connection that lived longer than this was good: the next attempt begins with the shortest delay again. */
   private static final long STABLE_NS = TimeUnit.SECONDS.toNanos(10);
   private static final long CLOSE_MS = 3_000;
+  private static final long CLOSE_QUIESCE_MS = 1_000;
 
   /** What is done with each connection. Called on Paho's or the link's thread: must not block. */
   public interface Use {
@@ -42,14 +43,16 @@ public final class Link {
 
   private final Settings settings;
   private final Use use;
+  private final Meters meters;
   private final ScheduledThreadPoolExecutor loop;
   private Line current;
   private int attempts;
   private boolean stopped;
   private volatile String trouble = "not connected yet";
 
-  public Link(Settings settings, Use use) {
+  public Link(Settings settings, Use use, Meters meters) {
     this.settings = settings;
+    this.meters = meters;
     this.use = use;
     loop = new ScheduledThreadPoolExecutor(1, task -> daemon(task, "caravan-mqtt-" + settings.clientId));
     loop.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
@@ -94,6 +97,7 @@ public final class Link {
       if (line == current && !line.over) {
         line.ready = true;
         trouble = null;
+        meters.connects(true);
         LOG.info("{} is connected to {}", settings.clientId, settings.url);
       }
     });
@@ -203,6 +207,9 @@ public final class Link {
       return;
     }
     attempts = line.ready && System.nanoTime() - line.openedAt > STABLE_NS ? 0 : Math.min(attempts + 1, 30);
+    if (!line.ready) {
+      meters.connects(false);
+    }
     boolean news = line.ready || !why.equals(trouble);
     end(line, why);
     long delay = delay();
@@ -225,24 +232,8 @@ public final class Link {
     close(line);
   }
 
-  /** On a thread of its own: Paho waits without limit for its callback thread, which may be inside a route. */
   private Thread close(Line line) {
-    MqttAsyncClient client = line.client;
-    if (client == null) {
-      return null;
-    }
-    Thread thread = daemon(() -> {
-      try {
-        if (client.isConnected()) {
-          client.disconnectForcibly(1_000, 500, true);
-        }
-        client.close(true);
-      } catch (MqttException | RuntimeException e) {
-        LOG.debug("An old connection of {}", settings.clientId, e);
-      }
-    }, "caravan-mqtt-close-" + settings.clientId);
-    thread.start();
-    return thread;
+    return line.client == null ? null : Closing.start(line.client, CLOSE_QUIESCE_MS);
   }
 
   private static Thread daemon(Runnable task, String name) {

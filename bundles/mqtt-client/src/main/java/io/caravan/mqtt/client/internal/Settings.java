@@ -65,6 +65,11 @@ public final class Settings {
     return options;
   }
 
+  /** @throws IllegalArgumentException the url breaks its rule */
+  public void checkUrl() {
+    broker();
+  }
+
   /** @return whether a password would cross a network in the clear */
   public boolean exposesPassword() {
     URI broker = broker();
