@@ -11,6 +11,8 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
@@ -68,6 +70,9 @@ final class Load implements Callable<Integer> {
     @Option(names = "--flush-ms", defaultValue = "5", description = "flush the ack log every so many ms (${DEFAULT-VALUE})")
     long flushMs;
 
+    @Option(names = "--latency-log", paramLabel = "FILE", description = "also write the latencies of each second, for quantiles")
+    Path latencyLogFile;
+
     @Option(names = "--subscribe", description = "also subscribe to devices/+/telemetry and count what arrives (a broker's own rate)")
     boolean subscribe;
 
@@ -79,6 +84,7 @@ final class Load implements Callable<Integer> {
 
     private final List<Connection> all = new ArrayList<>();
     private final Recorder latencies = new Recorder(TimeUnit.MINUTES.toNanos(10), 3);
+    private final Histogram total = new Histogram(TimeUnit.MINUTES.toNanos(10), 3);
     private final AtomicLong acked = new AtomicLong();
     private final AtomicLong delivered = new AtomicLong();
     private final AtomicLong failures = new AtomicLong();
@@ -88,6 +94,7 @@ final class Load implements Callable<Integer> {
     private volatile long measureTo = Long.MAX_VALUE;
     private volatile Thread sender;
     private AckLog ackLog;
+    private LatencyLog latencyLog;
     private int bodyBytes;
 
     @Override
@@ -123,6 +130,11 @@ final class Load implements Callable<Integer> {
         long end = seconds.isZero() ? Long.MAX_VALUE : measureFrom + seconds.toNanos();
         measureTo = end;
         sender = Thread.currentThread();
+        ScheduledExecutorService everySecond = Executors.newSingleThreadScheduledExecutor();
+        if (latencyLogFile != null) {
+            latencyLog = new LatencyLog(latencyLogFile);
+            everySecond.scheduleAtFixedRate(this::collect, 1, 1, TimeUnit.SECONDS);
+        }
         if (rate > 0) {
             openLoop(started, end);
         } else {
@@ -134,7 +146,10 @@ final class Load implements Callable<Integer> {
             end = System.nanoTime();
         }
 
-        Histogram h = latencies.getIntervalHistogram();
+        everySecond.shutdown();
+        everySecond.awaitTermination(10, TimeUnit.SECONDS);
+        collect();
+        Histogram h = total;
         long unacked = all.stream().mapToLong(Connection::outstanding).sum();
         for (Connection c : all) {
             c.client.disconnect();
@@ -145,8 +160,19 @@ final class Load implements Callable<Integer> {
         if (ackLog != null) {
             ackLog.close();
         }
+        if (latencyLog != null) {
+            latencyLog.close();
+        }
         print(h, (end - measureFrom) / 1e9, unacked);
         return unacked == 0 && refused.isEmpty() ? 0 : 1;
+    }
+
+    private void collect() {
+        Histogram second = latencies.getIntervalHistogram();
+        total.add(second);
+        if (latencyLog != null) {
+            latencyLog.write("ingest", second);
+        }
     }
 
     private void print(Histogram h, double measuredSeconds, long unacked) throws Exception {

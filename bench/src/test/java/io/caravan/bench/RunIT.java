@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.bench;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/**
+ * The cases with sinks, from the first to the last step with few rows: that they still run, and that what they check of
+ * every run (nothing lost, nothing invented, the books balance) holds. No figure is judged.
+ */
+class RunIT {
+    private static final Path REPO = Path.of(System.getProperty("repo.dir", "..")).toAbsolutePath().normalize();
+    private static final long LIMIT_S = 600;
+
+    @TempDir Path dir;
+
+    @ParameterizedTest
+    @ValueSource(strings = {"drain-kafka", "drain-s3"})
+    void drainDeliversWhatWasAcknowledged(String name) throws Exception {
+        List<JsonNode> results = run(name, "--rows", "2500", "--rate", "200", "--phase", "3");
+        JsonNode detail = results.get(0).get("detail");
+        assertEquals(0, detail.get("unaccounted").asLong());
+        assertEquals(detail.get("promised").asLong(), detail.get("check").get("distinct").asLong());
+        assertTrue(detail.get("promised").asLong() > 2_500, detail.toString());
+        assertTrue(results.stream().allMatch(r -> r.get("environment").get("cores").asInt() > 0), results.toString());
+    }
+
+    @Test
+    void isolationDeliversEverythingInTheEnd() throws Exception {
+        List<JsonNode> results = run("isolation", "--rate", "200", "--warmup", "2", "--phase", "3");
+        JsonNode arrived = results.get(results.size() - 1).get("detail").get("arrived");
+        for (String receiver : List.of("kafka", "s3", "https")) {
+            assertEquals(arrived.get(receiver).get("stored").asLong(), arrived.get(receiver).get("distinct").asLong(), receiver);
+        }
+    }
+
+    private List<JsonNode> run(String... words) throws IOException, InterruptedException {
+        List<String> command = new ArrayList<>(List.of(REPO.resolve("bench/run").toString()));
+        command.addAll(List.of(words));
+        command.addAll(List.of("--json", "--dir", dir.toString()));
+        Path out = dir.resolve("out");
+        Path err = dir.resolve("err");
+        Process process = new ProcessBuilder(command).redirectOutput(out.toFile()).redirectError(err.toFile()).start();
+        boolean ended = process.waitFor(LIMIT_S, TimeUnit.SECONDS);
+        if (!ended) {
+            process.destroy();
+            process.waitFor(60, TimeUnit.SECONDS);
+        }
+        assertTrue(ended && process.exitValue() == 0, () -> read(err));
+        List<JsonNode> results = new ArrayList<>();
+        for (String line : Files.readAllLines(out)) {
+            results.add(new ObjectMapper().readTree(line));
+        }
+        return results;
+    }
+
+    private static String read(Path file) {
+        try {
+            return Files.readString(file);
+        } catch (IOException e) {
+            return e.toString();
+        }
+    }
+}
