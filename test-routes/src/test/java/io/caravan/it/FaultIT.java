@@ -124,8 +124,8 @@ class FaultIT {
       int port = Ports.free();
       Path db = disk.folder.resolve("store/gateway.db");
       Path ballast = disk.folder.resolve("ballast");
-      gateway.with("wal.path", db).with("wal.checkpoint.bytes", MIB).with("wal.max.bytes", 64 * MIB).with("wal.min.free.bytes", MIB)
-          .with("wal.ballast.bytes", 2 * MIB).with("mqtt.server.port", port).with("uplink.enabled", false).start().awaitReady();
+      gateway.with("wal.path", db).with("wal.checkpoint.bytes", MIB).with("mqtt.server.port", port).with("uplink.enabled", false)
+          .start().awaitReady();
       try (Load load = new Load(gateway.home.resolve("disk").getParent(), port).devices().numbered()) {
         load.awaitProgress(1_000);
         // To the last byte, again and again: a group that was refused may fit in smaller parts.

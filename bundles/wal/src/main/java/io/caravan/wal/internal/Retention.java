@@ -20,7 +20,8 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Deletes what nobody needs any more, and gives the space back. Of the log only rows that every sink of table
- * {@code sink} has acked, oldest first, by age and by bytes, and earlier when space is short; never a row in any sink's
+ * {@code sink} has acked, oldest first, by age and by bytes, and earlier when space is short
+ * (but no row that has just come: a gateway without other sinks has it nowhere else); never a row in any sink's
  * pending range or with a dead letter that is not settled. What a deleted row's key was stays known ({@code key_memory}),
  * in the same transaction. Everything is done in small transactions that give the turn to write up in between. Needs Java
  * because of that, and because a route's timer has no clock that survives a step of the wall clock. Thread-safe.
@@ -84,6 +85,7 @@ public final class Retention implements AutoCloseable {
     private final ReentrantLock pass = new ReentrantLock();
     private final Ages.Clock clock;
     private final Ages log;
+    private final Ages fresh;
     private final Ages rejections;
     private final Map<String, Integer> chunks = new HashMap<>();
     private final Map<String, Object[]> scans = new HashMap<>();
@@ -91,7 +93,7 @@ public final class Retention implements AutoCloseable {
     private long rescanned;
     private long agedAt = Long.MIN_VALUE / 2;
     private long tidiedAt;
-    private boolean overBytes;
+    private final boolean[] overBytes = new boolean[2];
     private volatile long keptBytes;
 
     Retention(Database database, Config config, Space space, Checkpointer checkpointer, WalMetrics metrics) throws SQLException {
@@ -112,6 +114,7 @@ public final class Retention implements AutoCloseable {
         clock = new Ages.Clock(nanos, wall);
         try (Connection reader = database.reader().getConnection()) {
             log = new Ages(clock, Sql.number(reader, LAST_SEQ));
+            fresh = new Ages(clock, log.lastAtStart());
             rejections = new Ages(clock, Sql.number(reader, "SELECT seq FROM sqlite_sequence WHERE name = 'rejected'"));
         }
         for (String table : List.of("wal", "rejected", "key_memory", "rollup_window", "dead_letter", "device_progress")) {
@@ -271,6 +274,8 @@ public final class Retention implements AutoCloseable {
         long age = config.getLong("wal.retention.ms");
         long newest = read(LAST_SEQ);
         log.note(newest, age);
+        long least = config.getLong("wal.retention.min.ms");
+        fresh.note(newest, least);
         if (clock.elapsedMs() - rescanned >= RESCAN_MS) {
             rescanned = clock.elapsedMs();
             cursor = 0; // for rows whose dead letters were settled meanwhile
@@ -279,9 +284,11 @@ public final class Retention implements AutoCloseable {
         boolean aged = all || clock.elapsedMs() - agedAt >= Math.min(60_000, age / 100);
         if (aged) {
             agedAt = clock.elapsedMs();
-            total += delete(aged(age), Long.MAX_VALUE);
+            total += delete(aged(log, age), Long.MAX_VALUE);
         }
-        total += delete(newest, tooMany());
+        total += delete(newest, tooMany(0, config.getLong("wal.retention.bytes")));
+        // Not more than half of the quota: what is kept for replay must not stop the messages that come.
+        total += delete(aged(fresh, least), tooMany(1, space.limit() / 2));
         // Space is short: the oldest acked rows go, until it is not.
         while (space.isTight()) {
             if (space.isDiskTight() && space.freePages() > KEEP_FREE_PAGES) {
@@ -290,7 +297,7 @@ public final class Retention implements AutoCloseable {
                 space.sample();
                 continue;
             }
-            long done = delete(newest, 10L * chunks.getOrDefault("wal", CHUNK_MIN * 4));
+            long done = delete(aged(fresh, least), 10L * chunks.getOrDefault("wal", CHUNK_MIN * 4));
             if (done == 0) {
                 break;
             }
@@ -301,15 +308,15 @@ public final class Retention implements AutoCloseable {
     }
 
     /** Last row that is old enough; the first that is too young ends it. */
-    private long aged(long age) throws SQLException {
-        long ofThisRun = log.olderThan(age);
-        if (ofThisRun > log.lastAtStart()) {
+    private long aged(Ages ages, long age) throws SQLException {
+        long ofThisRun = ages.olderThan(age);
+        if (ofThisRun > ages.lastAtStart()) {
             return ofThisRun;
         }
         long last = cursor;
         long until;
         try (Connection reader = database.reader().getConnection()) {
-            until = Math.min(log.lastAtStart(), releasable(reader)); // a sink that is far behind is no reason to look at all of its rows
+            until = Math.min(ages.lastAtStart(), releasable(reader)); // a sink that is far behind is no reason to look at all of its rows
         }
         while (last < until) {
             long[] found = new long[2]; // last old one, whether a younger one followed
@@ -318,7 +325,7 @@ public final class Retention implements AutoCloseable {
                 List<long[]> rows = Sql.rows(reader, "SELECT seq, received_at_ms FROM wal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT " + SCAN_ROWS,
                         row -> new long[] {row.getLong(1), row.getLong(2)}, after, until);
                 for (long[] row : rows) {
-                    if (!log.isOlder(row[1], age)) {
+                    if (!ages.isOlder(row[1], age)) {
                         found[1] = 1;
                         break;
                     }
@@ -336,10 +343,12 @@ public final class Retention implements AutoCloseable {
         return last;
     }
 
-    /** How many of the oldest acked rows are above wal.retention.bytes, by the size of a few of them. */
-    private long tooMany() throws SQLException {
-        // Not more than half of the quota: what is kept for replay must not stop the messages that come.
-        long most = Math.min(config.getLong("wal.retention.bytes"), space.limit() / 2);
+    /**
+     * How many of the oldest acked rows are above a limit, by the size of a few of them.
+     *
+     * @param which limit, each remembers whether it was passed
+     */
+    private long tooMany(int which, long most) throws SQLException {
         try (Connection reader = database.reader().getConnection()) {
             long first = Sql.number(reader, "SELECT seq FROM wal WHERE seq > ? ORDER BY seq LIMIT 1", cursor);
             long last = releasable(reader);
@@ -349,8 +358,8 @@ public final class Retention implements AutoCloseable {
             }
             double each = averageBytes(reader, "SELECT length(body) + 2 * length(message_key) FROM wal WHERE seq >= ? ORDER BY seq LIMIT 1", first, last);
             keptBytes = (long) (each * (last - first + 1));
-            overBytes = keptBytes > (overBytes ? most - most / 20 : most);
-            return overBytes ? (long) Math.ceil((keptBytes - (most - most / 20)) / each) : 0;
+            overBytes[which] = keptBytes > (overBytes[which] ? most - most / 20 : most);
+            return overBytes[which] ? (long) Math.ceil((keptBytes - (most - most / 20)) / each) : 0;
         }
     }
 

@@ -245,8 +245,11 @@ final class Space implements AutoCloseable {
             unmeasured = "the store cannot be measured: " + e;
             LOG.debug("measuring", e);
         }
+        // By itself less on a small disk, where what suits a large one would refuse from the start.
         long minFree = config.getLong("wal.min.free.bytes");
+        minFree = minFree >= 0 ? minFree : Math.min(64L << 20, directory.getTotalSpace() / 32);
         long target = config.getLong("wal.ballast.bytes");
+        target = target >= 0 ? target : Math.min(32L << 20, directory.getTotalSpace() / 16);
         usable = directory.getUsableSpace();
         if (mine) {
             keepBallast(target, minFree);

@@ -17,6 +17,7 @@ import java.util.concurrent.TimeUnit;
  */
 final class WriteGate implements AutoCloseable {
     private final File file;
+    private final File shm;
     private final File probeFile;
     private RandomAccessFile probe; // no FileChannel: an interrupted thread would close it
     private final Semaphore turn = new Semaphore(1, /* fair= */ true);
@@ -26,6 +27,7 @@ final class WriteGate implements AutoCloseable {
 
     WriteGate(File file) {
         this.file = file;
+        shm = new File(file.getPath() + "-shm");
         probeFile = new File(file.getPath() + ".probe");
     }
 
@@ -39,7 +41,10 @@ final class WriteGate implements AutoCloseable {
                 throw new SQLTransientConnectionException("[" + file + "] is not there: it is being repaired, or was deleted;"
                         + " in that case stop the gateway before more is lost");
             }
-            throw readOnly("");
+            throw readOnly(file, "");
+        }
+        if (!shm.canWrite() && shm.exists()) {
+            throw readOnly(shm, "");
         }
         probe();
     }
@@ -60,13 +65,13 @@ final class WriteGate implements AutoCloseable {
             probe.write(1);
         } catch (IOException e) {
             if (!String.valueOf(e.getMessage()).contains("No space left")) {
-                throw readOnly(" (" + e.getMessage() + ")");
+                throw readOnly(probeFile, " (" + e.getMessage() + ")");
             }
         }
     }
 
-    private SQLTransientConnectionException readOnly(String why) {
-        return new SQLTransientConnectionException("[" + file + "] is read-only" + why + ": look for disk errors (dmesg), make the file"
+    private SQLTransientConnectionException readOnly(File which, String why) {
+        return new SQLTransientConnectionException("[" + which + "] is read-only" + why + ": look for disk errors (dmesg), make the file"
                 + " system writable (after a fault it must be mounted again and the gateway restarted)");
     }
 

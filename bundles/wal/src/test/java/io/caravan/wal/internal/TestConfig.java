@@ -25,6 +25,7 @@ final class TestConfig implements Config {
             Map.entry("wal.degraded.percent", "80"),
             Map.entry("wal.min.free.bytes", "0"),
             Map.entry("wal.ballast.bytes", "0"),
+            Map.entry("wal.retention.min.ms", "0"),
             Map.entry("wal.retention.ms", "604800000"),
             Map.entry("wal.retention.bytes", "1073741824"),
             Map.entry("wal.dedupe.ms", "604800000"),
