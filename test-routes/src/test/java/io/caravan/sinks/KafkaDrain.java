@@ -37,7 +37,7 @@ public final class KafkaDrain {
     try (KafkaPart kafka = KafkaPart.start()) {
       kafka.createTopic("telemetry", 3, Map.of());
       Caravan.Builder builder = Caravan.builder().context(context).home(home).cfg(Files.createDirectories(home.resolve("etc")))
-          .keys(REPO.resolve("config/common/keys"), REPO.resolve("config/gateway/keys")).set("container.role", "gateway")
+          .keys(REPO.resolve("config/gateway/keys")).set("container.role", "gateway")
           .set("http.port", String.valueOf(Ports.free())).set("sink.kafka.brokers", kafka.brokers())
           .withoutDiscovery().module("wal", new WalModule())
           .routes(REPO.resolve("routes/gateway/sink.camel.yaml"), REPO.resolve("routes/gateway/fanout.camel.yaml"));

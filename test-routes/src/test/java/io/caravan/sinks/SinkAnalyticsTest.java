@@ -102,7 +102,7 @@ class SinkAnalyticsTest {
     DefaultCamelContext context = new DefaultCamelContext();
     context.disableJMX();
     Caravan.Builder builder = Caravan.builder().context(context).home(home).cfg(Files.createDirectories(home.resolve("etc")))
-        .keys(REPO.resolve("config/common/keys"), REPO.resolve("config/gateway/keys")).set("container.role", "gateway")
+        .keys(REPO.resolve("config/gateway/keys")).set("container.role", "gateway")
         .set("http.port", String.valueOf(Ports.free())).withoutDiscovery().module("wal", new WalModule())
         .routes(REPO.resolve("routes/gateway/sink.camel.yaml"), REPO.resolve("routes/gateway/fanout.camel.yaml"),
             REPO.resolve("routes/gateway/sink-analytics.camel.yaml"));

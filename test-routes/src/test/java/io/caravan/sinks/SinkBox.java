@@ -55,7 +55,7 @@ final class SinkBox implements AutoCloseable {
     }
     set(etc, "sink.retry.min.ms", "20");
     DefaultCamelContext context = new DefaultCamelContext();
-    caravan = Caravan.builder().context(context).home(home).keys(REPO.resolve("config/common/keys"), REPO.resolve("config/gateway/keys"))
+    caravan = Caravan.builder().context(context).home(home).keys(REPO.resolve("config/gateway/keys"))
         .cfg(etc).set("container.role", "gateway").set("http.port", String.valueOf(Ports.free()))
         .withoutDiscovery().module("wal", new WalModule())
         .routes(REPO.resolve("routes/gateway/sink.camel.yaml"), REPO.resolve("routes/gateway/fanout.camel.yaml"))

@@ -485,7 +485,7 @@ class MqttServerTest {
 
   @Test
   void randomBytesHurtNobodyElse() throws Exception {
-    start("&connectTimeoutMs=500");
+    start("&connectTimeoutMs=10000");
     java.util.Random random = new java.util.Random(5);
     try (RawClient good = RawClient.connected(port, 5, "good", 60)) {
       for (int i = 0; i < 300; i++) {
