@@ -136,6 +136,18 @@ class SinkRoutesTest {
   }
 
   @Test
+  void aSinkThatNamesEveryRowOfALargeBatchIsMisconfiguredToo() throws Exception {
+    ToldSink sink = box.sink("told", Map.of("batchRows", "50"));
+    box.set("sink.dead.burst", "5");
+    sink.behave(batch -> {
+      throw new SinkException("refused", batch.stream().collect(Collectors.toMap(Row::seq, r -> "none")));
+    });
+    box.append(50);
+    await().until(() -> box.text("SELECT state || ' ' || reason FROM sink WHERE name = 'told'").equals("failed misconfigured"));
+    assertEquals("50,0,5,0,45", box.ledger("told"));
+  }
+
+  @Test
   void aSinkThatNeverAnswersIsCutAndTriedAgain() throws Exception {
     ToldSink sink = box.sink("told", Map.of("timeoutMs", "200"));
     CountDownLatch never = new CountDownLatch(1);

@@ -328,7 +328,14 @@ public final class Sinks implements AutoCloseable {
         }
         int bad = named.isEmpty() ? 1 : named.size();
         if (bad == rows) {
-            if (state.refusedInARow + bad > config.getLong("sink.dead.burst")) {
+            long burst = config.getLong("sink.dead.burst");
+            if (rows > burst) {
+                // Not more than that at a time, and not none either: after sink:resume the next ones become dead letters.
+                state.limit = (int) burst;
+                exchange.setVariable("verdict", "again");
+                return;
+            }
+            if (state.refusedInARow + bad > burst) {
                 waits(exchange, sink, state, new SinkException(SinkException.Kind.CONFIGURATION, "misconfigured",
                         state.refusedInARow + bad + " records in a row were refused and none was taken; mend the sink, or type sink:resume "
                                 + sink + " to have further ones become dead letters; the last error: " + failure.getMessage(), 0, failure));
