@@ -25,7 +25,7 @@ final class MqttOptions {
     int port;
 
     @Option(names = "--token-file", paramLabel = "FILE",
-            description = "lines 'device_id token', or one line with a token for all; sent as user name and password")
+            description = "lines 'device_id,token' as device:import --out writes them, or one line with a token for all; sent as user name and password")
     Path tokenFile;
 
     private Map<String, String> tokens;
@@ -58,9 +58,9 @@ final class MqttOptions {
             tokens = new HashMap<>();
             try {
                 for (String line : Files.readAllLines(tokenFile)) {
-                    String[] words = line.trim().split("\\s+");
-                    if (!words[0].isEmpty() && !words[0].startsWith("#")) {
-                        tokens.put(words.length == 1 ? "*" : words[0], words[words.length - 1]);
+                    String[] cells = line.trim().split(",");
+                    if (!cells[0].isEmpty()) {
+                        tokens.put(cells.length == 1 ? "*" : cells[0], cells.length == 1 ? cells[0] : cells[1]);
                     }
                 }
             } catch (IOException e) {

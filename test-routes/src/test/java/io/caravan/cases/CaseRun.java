@@ -11,6 +11,8 @@ import com.hivemq.client.mqtt.datatypes.MqttQos;
 import com.hivemq.client.mqtt.mqtt5.datatypes.Mqtt5UserProperties;
 import com.hivemq.client.mqtt.mqtt5.datatypes.Mqtt5UserPropertiesBuilder;
 import com.hivemq.client.mqtt.mqtt5.message.publish.Mqtt5Publish;
+import io.caravan.devices.Devices;
+import io.caravan.devices.Signatures;
 import io.caravan.it.Device;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -22,7 +24,10 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Base64;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
@@ -40,6 +45,7 @@ final class CaseRun {
   private final CamelContext context;
   /** How long anything is waited for. */
   private final Duration limit;
+  private final Map<String, byte[]> keys = new HashMap<>();
 
   CaseRun(RouteCase routeCase, CamelContext context) {
     this.routeCase = routeCase;
@@ -48,6 +54,11 @@ final class CaseRun {
   }
 
   void run() throws Exception {
+    for (String device : routeCase.settings.getOrDefault("devices", "").strip().split("\\s+")) {
+      if (!device.isEmpty()) {
+        enrol(device.split(":")[0], Devices.Signing.valueOf(device.split(":")[1].toUpperCase(Locale.ROOT)));
+      }
+    }
     for (RouteCase.Step step : routeCase.steps) {
       if (step.sql() != null) {
         try (Connection c = source("writer").getConnection(); Statement s = c.createStatement()) {
@@ -61,6 +72,21 @@ final class CaseRun {
       if (step.expectedRows() != null) {
         compare(step.expectedRows());
       }
+    }
+  }
+
+  private void enrol(String id, Devices.Signing signing) throws Exception {
+    Devices.Enrolment enrolment = context.getRegistry().lookupByNameAndType("devices", Devices.class)
+        .add(new Devices.NewDevice(id, null, null, signing, null, null, null, null, null));
+    keys.put(id, Base64.getUrlDecoder().decode(enrolment.signingKey()));
+  }
+
+  /** {@code sign = <device> <boot> <number>}: the header of a message that this device sends under this number. */
+  private void sign(Map<String, String> settings, byte[] body) {
+    String[] sign = settings.getOrDefault("sign", "").split(" ");
+    if (sign.length == 3) {
+      settings.put("header.CaravanSignature", Signatures.sign(keys.get(sign[0]), settings.get("header.CaravanTopic"), sign[1],
+          Long.parseLong(sign[2]), body));
     }
   }
 
@@ -116,6 +142,7 @@ final class CaseRun {
       settings.putAll(step.properties());
     }
     byte[] body = step.body() == null ? new byte[0] : step.body();
+    sign(settings, body);
     if (settings.containsKey("http")) {
       return http(settings, body);
     } else if (settings.containsKey("mqtt")) {

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.DynamicContainer.dynamicContainer;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
+import io.caravan.devices.DevicesModule;
 import io.caravan.ingest.IngestModule;
 import io.caravan.it.Ports;
 import io.caravan.runtime.Caravan;
@@ -91,7 +92,8 @@ class RouteCasesTest {
     // What the side's distribution installs, not all that is on the class path.
     builder.withoutDiscovery().module("wal", new WalModule());
     if (side.equals("gateway")) {
-      builder.module("ingest", new IngestModule());
+      // Cases are about messages; who may send them is tested elsewhere. What is enrolled has its signing policy all the same.
+      builder.module("ingest", new IngestModule()).module("devices", new DevicesModule()).set("device.access", "open");
     }
     RouteCase.below("config.", routeCase.settings).forEach(builder::set);
     List<Path> files = new ArrayList<>();

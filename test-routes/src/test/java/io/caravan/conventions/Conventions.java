@@ -20,6 +20,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import org.apache.camel.support.PatternHelper;
 
 /**
  * The rules of docs/architecture.md "Names", one method each, over the files of a repository.
@@ -34,7 +35,7 @@ final class Conventions {
   private static final Pattern STEM = Pattern.compile("[a-z0-9]+(-[a-z0-9]+)*");
   private static final List<String> LABELS = List.of("in", "out", "fails", "keys", "tests");
   private static final Pattern STEP_ID = Pattern.compile("to(-[a-z0-9]+){2,}");
-  private static final Set<String> OUTSIDE = Set.of("platform-http", "mqtt-server", "paho-mqtt5", "vertx-websocket",
+  private static final Set<String> OUTSIDE = Set.of("platform-http", "mqtt-server", "paho-mqtt5", "vertx-websocket", "uplink-server",
       "netty-http", "kafka", "uplink");
   private static final Set<String> INTERNAL_QUEUES = Set.of("direct", "seda");
   private static final Pattern ALLOW = Pattern.compile("(?:#|--|//|<!--)\\s*lint: allow (\\S+)(?: - (.*?))?\\s*(?:-->)?$");
@@ -268,6 +269,11 @@ final class Conventions {
     }
   }
 
+  /** What no sender may set; CamelHttpPath and the like are set by the consumer itself. */
+  private static final List<String> STEERING = List.of("CamelHttpUri", "CamelHttpQuery", "CamelHttpMethod", "CamelSqlQuery", "CamelSqlParameters",
+      "CamelFileName", "CamelOverruleFileName", "CamelAwsS3Key", "CamelAwsS3BucketName", "CamelBeanMethodName", "CamelPahoOverrideTopic",
+      "CamelJsonValidatorSchema", "CamelToEndpoint", "CamelVertxWebsocket.sendToAll", "kafka.OVERRIDE_TOPIC", "kafka.KEY", "org.apache.camel.x");
+
   private void allowList() {
     for (RouteFile f : repo.routeFiles) {
       for (Route r : f.routes) {
@@ -279,6 +285,13 @@ final class Conventions {
         if (!first) {
           find(f.file, r.line(), "route [%s] takes input from [%s]: its first step must be removeHeaders with pattern \"*\" and the"
               + " headers it may keep as excludePattern", r.id(), r.from().scheme());
+          continue;
+        }
+        String kept = steps.get(0).text("excludePattern");
+        List<String> steering = kept == null ? List.of() : STEERING.stream().filter(header -> PatternHelper.matchPattern(header, kept)).toList();
+        if (!steering.isEmpty()) {
+          find(f.file, r.line(), "route [%s] keeps headers that steer a Camel component, for example [%s], by its excludePattern [%s]: name the"
+              + " headers one by one", r.id(), steering.get(0), kept);
         }
       }
     }

@@ -46,12 +46,21 @@ final class Distribution implements AutoCloseable {
     this.side = side;
     this.home = home;
     with("http.port", httpPort);
+    if (side.equals("gateway")) {
+      // What is tested is elsewhere; who tests trust says registry, the default.
+      with("device.access", "open");
+    }
   }
 
   /** Unpacks {@code karaf-assembly/<side>/target/*.tar.gz} into an empty folder {@code target/it/<name>}. */
   static Distribution unpack(String side, String name) {
+    return unpack(side, REPO.resolve("test-routes/target/it/" + name));
+  }
+
+  /** As above, into a folder of its own elsewhere: the repository may stand where another user cannot come. */
+  static Distribution unpack(String side, Path home) {
+    String name = home.getFileName().toString();
     Path target = REPO.resolve("karaf-assembly/" + side + "/target");
-    Path home = REPO.resolve("test-routes/target/it/" + name);
     try {
       Path archive;
       try (Stream<Path> files = Files.isDirectory(target) ? Files.list(target) : Stream.empty()) {
@@ -176,6 +185,11 @@ final class Distribution implements AutoCloseable {
       }
       return shell.output();
     }
+  }
+
+  /** Of the process itself: bin/caravan becomes the JVM. */
+  long pid() {
+    return child.pid();
   }
 
   boolean running() {

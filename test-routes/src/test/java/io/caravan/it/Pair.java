@@ -26,6 +26,7 @@ final class Pair implements AutoCloseable {
   final Distribution gateway;
   final int mqttPort = Ports.free();
   final int brokerPort = Ports.free();
+  final int uplinkPort = Ports.free();
   final Path folder;
   final Path gatewayDb;
   final Path cloudDb;
@@ -40,7 +41,6 @@ final class Pair implements AutoCloseable {
       Files.createDirectories(folder);
       gatewayDb = folder.resolve("gateway/gateway.db");
       cloudDb = folder.resolve("cloud/cloud.db");
-      int uplinkPort = Ports.free();
 
       Path certs = folder.resolve("certs");
       certs("init", certs.toString());
@@ -74,7 +74,8 @@ final class Pair implements AutoCloseable {
     return this;
   }
 
-  private void certs(String... arguments) {
+  /** Runs mosquitto/certs. */
+  void certs(String... arguments) {
     List<String> command = Stream.concat(Stream.of(Distribution.REPO.resolve("mosquitto/certs").toString()), Arrays.stream(arguments)).toList();
     Child certs = Child.start("certs", command, Map.of(), folder, folder.resolve("certs.log"));
     if (certs.awaitExit(Duration.ofSeconds(60)) != 0) {

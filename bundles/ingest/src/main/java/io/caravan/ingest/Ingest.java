@@ -6,6 +6,7 @@ import io.caravan.ingest.internal.Draft;
 import io.caravan.ingest.internal.Keys;
 import io.caravan.ingest.internal.Meters;
 import io.caravan.ingest.internal.PayloadReader;
+import io.caravan.ingest.internal.Plain;
 import io.caravan.ingest.internal.SchemaError;
 import io.caravan.ingest.internal.Settings;
 import io.caravan.wal.Record;
@@ -79,6 +80,15 @@ public final class Ingest {
   }
 
   /**
+   * What {@link #parse} found.
+   *
+   * @throws IllegalStateException parse has not been called, or refused the message
+   */
+  public static Received received(Exchange exchange) {
+    return draft(exchange);
+  }
+
+  /**
    * Sets the variable {@code record}.
    *
    * @throws IllegalStateException {@link #parse} has not been called
@@ -97,7 +107,7 @@ public final class Ingest {
         : Keys.unnumbered(draft, text(message, "CaravanIdempotencyKey", null), settings.dedupeWindowMs());
     exchange.setVariable("record", new Record(key, draft.correlationId, draft.deviceId, draft.kind, /* lane= */ "live",
         draft.bootId, draft.deviceSeq, observedAtMs, draft.receivedAtMs, draft.monoMs, draft.schemaVersion, draft.contentType,
-        Keys.traceContext(text(message, "CaravanTraceparent", null)), draft.json));
+        Keys.traceContext(text(message, "CaravanTraceparent", null)), draft.json, draft.replayWindow));
   }
 
   /**
@@ -129,7 +139,9 @@ public final class Ingest {
       throw new IllegalStateException("ingest.reject was called without an exception: call it in an onException of the route");
     }
     Draft draft = draft(exchange);
-    error = error.length() > MAX_ERROR ? error.substring(0, MAX_ERROR) : error;
+    // Both quote the device, and go on to answers, terminals and logs.
+    error = Plain.text(error, MAX_ERROR);
+    field = Plain.text(field, MAX_ERROR);
     int maxBytes = settings.maxBytes();
     byte[] body = draft.original.length > maxBytes ? Arrays.copyOf(draft.original, maxBytes) : draft.original;
     String contentType = draft.contentType != null ? draft.contentType : text(exchange.getMessage(), "CaravanContentType", null);
@@ -158,7 +170,8 @@ public final class Ingest {
       body.put("status", outcome);
     } else if ("rejected".equals(outcome)) {
       String reason = exchange.getVariable("reason", String.class);
-      status = Reason.TOO_LARGE.toString().equals(reason) ? 413 : Reason.UNSUPPORTED_CONTENT_TYPE.toString().equals(reason) ? 415 : 400;
+      status = Reason.TOO_LARGE.toString().equals(reason) ? 413 : Reason.UNSUPPORTED_CONTENT_TYPE.toString().equals(reason) ? 415
+          : Reason.BAD_SIGNATURE.toString().equals(reason) || "replayed".equals(reason) ? 403 : 400;
       body.put("error", "invalid_payload");
       body.put("reason", reason);
       put(body, "field", exchange.getVariable("field"));

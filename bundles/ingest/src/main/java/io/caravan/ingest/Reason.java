@@ -15,7 +15,8 @@ public enum Reason {
   DEVICE_ID_MISMATCH,
   BAD_DEVICE_ID,
   BAD_TOPIC,
-  UNSUPPORTED_CONTENT_TYPE;
+  UNSUPPORTED_CONTENT_TYPE,
+  BAD_SIGNATURE;
 
   /** As it stands in {@code rejected.reason}, in metrics and in answers. */
   @Override

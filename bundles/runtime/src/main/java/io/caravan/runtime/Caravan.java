@@ -5,13 +5,16 @@ import io.caravan.runtime.internal.Container;
 import io.caravan.runtime.internal.RouteSource;
 import io.caravan.runtime.internal.RouteSource.Origin;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.ServiceLoader;
@@ -35,14 +38,16 @@ import org.apache.camel.impl.DefaultCamelContext;
 public final class Caravan implements AutoCloseable {
 
     private final Container container;
+    private final Path scratch;
 
-    private Caravan(Container container) {
+    private Caravan(Container container, Path scratch) {
         this.container = container;
+        this.scratch = scratch;
     }
 
     /** For the OSGi part of this bundle: wraps what it has made. */
     public static Caravan of(Container container) {
-        return new Caravan(container);
+        return new Caravan(container, null);
     }
 
     /** @return starts a container in plain Java */
@@ -165,6 +170,21 @@ public final class Caravan implements AutoCloseable {
     @Override
     public void close() {
         container.close();
+        try {
+            delete(scratch);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    private static void delete(Path folder) throws IOException {
+        if (folder != null && Files.exists(folder)) {
+            try (Stream<Path> tree = Files.walk(folder)) {
+                for (Path path : tree.sorted(Comparator.reverseOrder()).toList()) {
+                    Files.delete(path);
+                }
+            }
+        }
     }
 
     private void put(Path file, Origin origin) throws IOException {
@@ -186,7 +206,7 @@ public final class Caravan implements AutoCloseable {
         private Map<String, String> environment = System.getenv();
         private boolean discover = true;
         private Path cfg;
-        private Path home = Path.of("");
+        private Path home;
         private CamelContext context;
 
         private Builder() {
@@ -204,7 +224,11 @@ public final class Caravan implements AutoCloseable {
             return this;
         }
 
-        /** @param folder what relative paths in the configuration are relative to; by default the working directory */
+        /**
+         * @param folder what relative paths in the configuration are relative to; by default the working directory, where
+         *               nothing is written by itself: without a home, audit log and users are gone with the container, unless
+         *               {@code audit.file} and {@code users.file} are set
+         */
         public Builder home(Path folder) {
             home = folder;
             return this;
@@ -256,9 +280,23 @@ public final class Caravan implements AutoCloseable {
             Map<String, String> arguments = new HashMap<>();
             System.getProperties().stringPropertyNames().forEach(p -> arguments.put(p, System.getProperty(p)));
             overrides.forEach((key, value) -> arguments.put("caravan." + key, value));
-            Container container = new Container(context == null ? new DefaultCamelContext() : context, keys, cfg, home,
-                    environment, arguments, System.currentTimeMillis());
-            Caravan caravan = new Caravan(container);
+            Path scratch = home == null ? Files.createTempDirectory("caravan") : null;
+            if (scratch != null) {
+                Map.of("audit.file", "audit/audit.log", "users.file", "users.properties").forEach((key, path) -> {
+                    if (!environment.containsKey("CARAVAN_" + key.toUpperCase(Locale.ROOT).replace('.', '_'))) {
+                        arguments.putIfAbsent("caravan." + key, scratch.resolve(path).toString());
+                    }
+                });
+            }
+            Container container;
+            try {
+                container = new Container(context == null ? new DefaultCamelContext() : context, keys, cfg,
+                        home == null ? Path.of("") : home, environment, arguments, System.currentTimeMillis());
+            } catch (RuntimeException e) {
+                delete(scratch);
+                throw e;
+            }
+            Caravan caravan = new Caravan(container, scratch);
             try {
                 container.start();
                 if (discover) {

@@ -45,6 +45,7 @@ class CaravanTest {
                 from:
                   uri: platform-http:/%s
                   steps:
+                    - bean: {ref: adminAccess, method: identify}
                     - bean: {ref: %s, method: %s}
             """;
 
@@ -71,6 +72,46 @@ class CaravanTest {
     }
 
     @Test
+    void auditsStartConfigurationRoutesAndStop() throws Exception {
+        Path cfg = Files.createDirectory(dir.resolve("etc"));
+        Path log = dir.resolve("audit/audit.log");
+        Files.writeString(cfg.resolve("io.caravan.user.cfg"), "user.token = first-secret\nuser.site = north\n");
+        String route = "- route: {id: hello, from: {uri: \"direct:hello\", steps: [{setBody: {constant: %s}}]}}\n";
+        try (Caravan caravan = builder().cfg(cfg).set("audit.file", log.toString()).routes(file("hello.camel.yaml", route.formatted("one"))).start()) {
+            AuditTrail audit = caravan.bean("audit", AuditTrail.class).orElseThrow();
+            List<AuditTrail.Entry> entries = Collections.synchronizedList(new ArrayList<>());
+            Runnable read = () -> {
+                entries.clear();
+                audit.read(e -> true, entries::add);
+            };
+            await(() -> {
+                read.run();
+                return entries.stream().anyMatch(e -> e.action().equals("route.inventory") && e.details().get("hello").startsWith("feature "));
+            });
+            Files.writeString(cfg.resolve("io.caravan.user.cfg"), "user.token = second-secret\nuser.site = south\n");
+            await(() -> {
+                read.run();
+                return entries.stream().anyMatch(e -> e.action().equals("config.change") && e.subject().equals("user.site user.token")
+                        && e.details().equals(Map.of("user.site", "[north] -> [south]", "user.token", "[***] -> [***]")));
+            });
+            Files.writeString(cfg.resolve("io.caravan.user.cfg"), "nonsense = 1\n");
+            await(() -> {
+                read.run();
+                return entries.stream().anyMatch(e -> e.action().equals("config.change") && e.outcome().equals("refused"));
+            });
+            caravan.deploy(file("hello.camel.yaml", route.formatted("two")));
+            caravan.undeploy("hello");
+            read.run();
+            assertEquals(List.of("route.replace hello", "route.replace hello"), entries.stream().filter(e -> e.subject().equals("hello"))
+                    .map(e -> e.action() + " " + e.subject()).toList(), "the file of the start comes back");
+        }
+        String text = Files.readString(log);
+        assertTrue(text.lines().findFirst().orElseThrow().contains("\"container.start\""));
+        assertTrue(text.lines().reduce((a, b) -> b).orElseThrow().contains("\"container.stop\""));
+        assertFalse(text.contains("-secret"), text);
+    }
+
+    @Test
     void answersHealthVersionAndMetrics() throws Exception {
         try (Caravan caravan = builder().routes(healthRoutes()).start()) {
             assertTrue(caravan.awaitReady(Duration.ofSeconds(10)), () -> String.valueOf(caravan.checks()));
@@ -79,7 +120,7 @@ class CaravanTest {
 
             HttpResponse<String> ready = get(caravan, "/readyz");
             assertEquals(200, ready.statusCode(), ready.body());
-            assertTrue(ready.body().startsWith("{\"status\":\"ready\",\"checks\":[{\"name\":\"config\",\"status\":\"UP\""), ready.body());
+            assertTrue(ready.body().startsWith("{\"status\":\"ready\",\"checks\":[{\"name\":\"audit\",\"status\":\"UP\""), ready.body());
             assertTrue(ready.headers().firstValue("X-Secret").isEmpty(), "the request's headers do not come back");
             assertEquals(200, get(caravan, "/healthz").statusCode());
             assertTrue(get(caravan, "/version").body().contains("\"version\":\"" + caravan.version() + "\""));

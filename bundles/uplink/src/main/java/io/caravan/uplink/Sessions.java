@@ -4,9 +4,13 @@ package io.caravan.uplink;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import io.caravan.runtime.Audit;
 import io.caravan.uplink.internal.Connection;
 import io.caravan.uplink.internal.Frames;
 import io.caravan.uplink.internal.GatewaysFile;
+import io.caravan.uplink.internal.Listener;
+import io.caravan.uplink.internal.Refusals;
+import io.caravan.uplink.internal.ServerTls;
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
@@ -15,7 +19,8 @@ import io.vertx.core.Vertx;
 import io.vertx.core.VertxException;
 import io.vertx.core.http.ServerWebSocket;
 import java.io.IOException;
-import java.nio.file.Path;
+import java.security.cert.CertificateException;
+import java.security.cert.X509Certificate;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -27,7 +32,9 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import org.apache.camel.Exchange;
 import org.apache.camel.support.SynchronizationAdapter;
 import org.slf4j.Logger;
@@ -38,9 +45,10 @@ import org.slf4j.LoggerFactory;
  *
  * <p>It stands behind a camel-vertx-websocket consumer and makes up for what that lacks:
  * <ul>
- * <li>Identity comes from the OPEN event alone, which carries the handshake: path, bearer token, subprotocol. Message
- * events are matched by connection key; a handshake with a query is refused, because the consumer copies query
- * parameters over its own headers (CVE-2026-46726).
+ * <li>Identity comes from the OPEN event alone, which carries the handshake: path, bearer token, client certificate, subprotocol.
+ * Message events are matched by connection key; a handshake with a query is refused, because the consumer copies query
+ * parameters over its own headers (CVE-2026-46726). {@code Listener} has looked at all that before; this class does not rely on it.
+ * <li>{@link #recheck} ends the sessions whose credential is not valid any more.
  * <li>Answers go to the ServerWebSocket that was kept, so that an answer to a gateway that is gone fails. The
  * component's producer would report success or try to connect to itself.
  * <li>Order: the consumer hands frames to a thread pool, unordered. Nothing here depends on order. A gateway sends
@@ -78,6 +86,9 @@ public final class Sessions implements AutoCloseable {
     private final int maxFrameBytes;
     private final int maxSessions;
     private final MeterRegistry meters;
+    private final ServerTls tls;
+    private final Refusals refusals;
+    private final Supplier<Audit> audit;
     private final Counter framesIn;
     private final Counter bytesIn;
     private final Counter rowsIn;
@@ -97,16 +108,24 @@ public final class Sessions implements AutoCloseable {
         }
     }));
 
+    /** A gateway that is connected; {@code version} is null before its hello. */
+    record Connected(String gatewayId, long sinceMs, String address, String credential, String version) { }
+
     /**
-     * @param gatewaysFile     lines {@code gateway_id = sha256:<hex>}, read again when changed
+     * @param gateways         who may connect
+     * @param tls              whose client certificates are good
      * @param maxFrameBytes    largest frame as sent
      * @param maxInflatedBytes largest batch after gunzip
      * @param maxBatchRows     most rows of a batch
      * @param maxSessions      most gateways connected at one time
+     * @param audit            gives null where there is none
      */
-    public Sessions(Path gatewaysFile, int maxFrameBytes, int maxInflatedBytes, int maxBatchRows, int maxSessions,
-        MeterRegistry meters) {
-        this.gateways = new GatewaysFile(gatewaysFile);
+    Sessions(GatewaysFile gateways, ServerTls tls, int maxFrameBytes, int maxInflatedBytes, int maxBatchRows, int maxSessions,
+        MeterRegistry meters, Refusals refusals, Supplier<Audit> audit) {
+        this.gateways = gateways;
+        this.tls = tls;
+        this.refusals = refusals;
+        this.audit = audit;
         this.frames = new Frames(maxInflatedBytes, maxBatchRows);
         this.maxFrameBytes = maxFrameBytes;
         this.maxSessions = maxSessions;
@@ -172,6 +191,7 @@ public final class Sessions implements AutoCloseable {
     public void welcome(Exchange exchange) throws UplinkClosedException {
         Session session = live(exchange);
         session.logId = exchange.getVariable("logId", String.class);
+        session.version = exchange.getVariable("version", String.class);
         LOG.info("gateway [{}] connected, session {}, log [{}], version [{}]", session.gateway, session.key, session.logId,
             exchange.getVariable("version"));
         write(session, exchange.getMessage().getBody(String.class));
@@ -231,6 +251,62 @@ public final class Sessions implements AutoCloseable {
         return JSON.writeValueAsString(sorted.keySet());
     }
 
+    /** @return the gateways that are connected now */
+    List<Connected> list() {
+        return byGateway.values().stream().filter(s -> !s.socket.isClosed()).map(s -> new Connected(s.gateway, s.sinceMs, s.address,
+            s.shown.toString(), s.version)).toList();
+    }
+
+    /**
+     * Ends every session whose credential is not valid any more.
+     *
+     * @param certificates whether authorities or revocation lists changed, so that certificates are to be looked at as well
+     */
+    void recheck(boolean certificates) {
+        for (Session session : byGateway.values()) {
+            String refusal = refusal(session, certificates);
+            if (refusal != null) {
+                cut(session, refusal);
+            }
+        }
+    }
+
+    private String refusal(Session session, boolean certificates) {
+        String refusal = gateways.decide(session.gateway, session.shown).refusal();
+        if (refusal == null && session.shown.certificateName() != null) {
+            if (certificates) {
+                return tls.refusal(session.chain);
+            }
+            try {
+                session.chain[0].checkValidity();
+            } catch (CertificateException e) {
+                return "certificate_expired";
+            }
+        }
+        return refusal;
+    }
+
+    private void cut(Session session, String refusal) {
+        if (end(session, "not_authorized", "what this connection was made with is not valid any more: " + refusal)) {
+            audited("gateway.cut", session, refusal, Map.of("credential", session.shown.toString()));
+        }
+    }
+
+    /** @return false: it could not be written */
+    private boolean audited(String action, Session session, String outcome, Map<String, String> details) {
+        Audit log = audit.get();
+        if (log == null) {
+            return true;
+        }
+        try {
+            log.record(action, session.gateway, outcome, details);
+            return true;
+        } catch (RuntimeException e) {
+            LOG.error("gateway [{}]: [{}] could not be written to the audit log", session.gateway, action, e);
+            return false;
+        }
+    }
+
     @Override
     public void close() {
         byGateway.values().forEach(s -> s.socket.close());
@@ -241,24 +317,26 @@ public final class Sessions implements AutoCloseable {
 
     private void open(Object key, ServerWebSocket socket) {
         if (!(key instanceof String known)) {
-            refuse(socket, "bad_frame", "the path must not have a query");
+            refusals.refused("bad_frame", null, socket.remoteAddress().hostAddress(), "the path must not have a query");
+            tell(socket, "bad_frame", "the path must not have a query");
             return;
         }
         String path = socket.path() == null ? "" : socket.path();
         String gateway = path.substring(path.lastIndexOf('/') + 1);
-        List<String> authorization = socket.headers().getAll("Authorization");
-        String token = authorization.size() == 1 && authorization.get(0).regionMatches(true, 0, "Bearer ", 0, 7)
-            ? authorization.get(0).substring(7).strip() : null;
+        X509Certificate[] chain = Listener.certificates(socket.sslSession());
+        GatewaysFile.Decision decision = gateways.decide(gateway, Listener.shown(socket.headers().getAll("Authorization"), socket.sslSession()));
         // The worker's context is the socket's: its consumer was called there.
-        Session session = new Session(known, gateway, token, socket, Vertx.currentContext());
+        Session session = new Session(known, gateway, decision.used(), chain, socket, Vertx.currentContext());
         if (socket.query() != null) {
             refuse(session, "bad_frame", "the path must not have a query");
-        } else if (!Frames.isId(gateway) || token == null || !gateways.allows(gateway, token)) {
-            refuse(session, "not_authorized", "gateway id and token do not match");
+        } else if (!Frames.isId(gateway) || decision.refusal() != null) {
+            refuse(session, "not_authorized", "gateway id and credential do not match");
         } else if (!Connection.PROTOCOL.equals(socket.subProtocol())) {
             refuse(session, "bad_frame", "subprotocol must be " + Connection.PROTOCOL);
         } else if (byGateway.size() >= maxSessions && !byGateway.containsKey(gateway)) {
             refuse(session, "store_unavailable", "too many gateways are connected");
+        } else if (!audited("gateway.connect", session, "ok", Map.of("address", session.address, "credential", session.shown.toString()))) {
+            refuse(session, "store_unavailable", "the audit log cannot be written");
         } else {
             socket.exceptionHandler(error -> {
                 // A connection that broke is told by CLOSE.
@@ -268,8 +346,13 @@ public final class Sessions implements AutoCloseable {
             });
             Session old = byGateway.put(gateway, session);
             opened(session);
-            if (old != null) {
-                end(old, "replaced", "a newer session of this gateway was opened");
+            if (old != null && end(old, "replaced", "a newer session of this gateway was opened, from " + session.address)) {
+                audited("gateway.replaced", old, "ok", Map.of("address", old.address, "by", session.address));
+            }
+            // What was decided above may have changed before the session could be found here.
+            String refusal = refusal(session, false);
+            if (refusal != null) {
+                cut(session, refusal);
             }
             if (socket.isClosed()) {
                 // CLOSE may have been processed before this OPEN.
@@ -287,13 +370,11 @@ public final class Sessions implements AutoCloseable {
         opened(session);
         over.add(session.key);
         byKey.remove(session.key);
-        LOG.warn("gateway [{}] from {} refused: {}: {}", Frames.isId(session.gateway) ? session.gateway : "?",
-            session.socket.remoteAddress(), reason, message);
-        refuse(session.socket, reason, message);
+        refusals.refused(reason, session.gateway, session.address, message);
+        tell(session.socket, reason, message);
     }
 
-    private void refuse(ServerWebSocket socket, String reason, String message) {
-        meters.counter("caravan.sessions.refused", "reason", reason).increment();
+    private static void tell(ServerWebSocket socket, String reason, String message) {
         String text;
         try {
             text = JSON.writeValueAsString(Map.of("type", "error", "reason", reason, "message", message));
@@ -301,19 +382,23 @@ public final class Sessions implements AutoCloseable {
             throw new IllegalStateException(e);
         }
         if (!socket.isClosed()) {
-            // Paused or not: a socket that is being closed has nothing to say any more.
-            socket.writeTextMessage(text).onComplete(written -> socket.close(POLICY, reason));
+            // Not when the text was written: a peer that reads nothing would stay. The closing timeout ends it in any case.
+            socket.writeTextMessage(text);
+            socket.close(POLICY, reason);
         }
     }
 
-    private void end(Session session, String reason, String message) {
-        if (session == null || session.ended) {
-            return;
+    /** @return whether the session was still open */
+    private boolean end(Session session, String reason, String message) {
+        if (session == null || session.ended || !session.over.compareAndSet(false, true)) {
+            return false;
         }
         session.ended = true;
         byGateway.remove(session.gateway, session);
         LOG.warn("gateway [{}] session {} ended: {}: {}", session.gateway, session.key, reason, message);
-        refuse(session.socket, reason, message);
+        refusals.count(reason);
+        tell(session.socket, reason, message);
+        return true;
     }
 
     private void gone(Session session) {
@@ -332,6 +417,7 @@ public final class Sessions implements AutoCloseable {
         }
         gone(session);
         LOG.info("gateway [{}] session {} is gone", session.gateway, key);
+        audited("gateway.disconnect", session, "ok", Map.of("address", session.address));
         if (!byGateway.containsKey(session.gateway)) {
             exchange.setVariable("frame", "close");
         }
@@ -371,8 +457,10 @@ public final class Sessions implements AutoCloseable {
         framesIn.increment();
         bytesIn.increment(bytes);
         try {
-            if (!gateways.allows(session.gateway, session.token)) {
-                throw new FrameException("not_authorized", "the token is not valid any more");
+            String refusal = refusal(session, false);
+            if (refusal != null) {
+                cut(session, refusal);
+                return;
             }
             if (bytes > maxFrameBytes) {
                 throw new FrameException("bad_frame", "frame must not exceed " + maxFrameBytes + " bytes");
@@ -469,24 +557,32 @@ public final class Sessions implements AutoCloseable {
         }
     }
 
-    /** One connection that passed OPEN. The token is kept to notice that it was revoked. */
+    /** One connection that passed OPEN. What it showed is kept to notice when that is not valid any more. */
     private static final class Session {
 
         final String key;
         final String gateway;
-        final String token;
+        /** Null where it was refused. */
+        final GatewaysFile.Shown shown;
+        final X509Certificate[] chain;
         final ServerWebSocket socket;
+        final String address;
+        final long sinceMs = System.currentTimeMillis();
         final Context context;
         final AtomicInteger busy = new AtomicInteger();
         final AtomicInteger greeted = new AtomicInteger();
+        final AtomicBoolean over = new AtomicBoolean();
         volatile String logId;
+        volatile String version;
         volatile boolean ended;
 
-        Session(String key, String gateway, String token, ServerWebSocket socket, Context context) {
+        Session(String key, String gateway, GatewaysFile.Shown shown, X509Certificate[] chain, ServerWebSocket socket, Context context) {
             this.key = key;
             this.gateway = gateway;
-            this.token = token;
+            this.shown = shown;
+            this.chain = chain;
             this.socket = socket;
+            this.address = socket.remoteAddress() == null ? "?" : socket.remoteAddress().hostAddress();
             this.context = context;
         }
     }

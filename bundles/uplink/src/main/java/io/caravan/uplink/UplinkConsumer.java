@@ -22,8 +22,8 @@ import org.apache.camel.support.DefaultConsumer;
 
 /**
  * Owns the connection and emits one exchange per event, in order, on one thread: header CaravanUplinkEvent is
- * {@code open}, {@code message} or {@code close}, header CaravanSession the session's local id, the body a Map for a
- * text frame and byte[] for a binary one; with {@code open}, header CaravanVersion is this software's version.
+ * {@code open}, {@code message}, {@code close} or {@code failed} (an attempt to connect, {@code message} in the body says why), header CaravanSession the
+ * session's local id, the body a Map for a text frame and byte[] for a binary one; with {@code open}, header CaravanVersion is this software's version.
  *
  * <p>An {@code ack} that completes a waiting send is not emitted. When the route fails with an event the session is
  * closed, because nobody can know how far it got; the next session starts from what is on disk. This class is

@@ -130,7 +130,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return tokenFile;
     }
 
-    /** File with the bearer token, read again at each connect, so that a rotated token needs no restart. */
+    /** File with the bearer token; may be missing where there is a client certificate. When it changes the connection is made anew. */
     public void setTokenFile(String tokenFile) {
         this.tokenFile = tokenFile;
     }
@@ -139,7 +139,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return caFile;
     }
 
-    /** PEM file of the authorities the cloud's certificate may come from; none: those of the JVM. */
+    /** PEM file of the authorities the cloud's certificate may come from; none: those of the JVM. Watched like the token. */
     public void setCaFile(String caFile) {
         this.caFile = caFile;
     }
@@ -148,7 +148,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return clientCert;
     }
 
-    /** PEM file of the client certificate, together with {@code clientKey}; none: no client certificate. */
+    /** PEM file of the client certificate, together with {@code clientKey}; none: no client certificate. Watched like the token. */
     public void setClientCert(String clientCert) {
         this.clientCert = clientCert;
     }

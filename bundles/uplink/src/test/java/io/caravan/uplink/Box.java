@@ -56,6 +56,10 @@ final class Box implements AutoCloseable {
     Box(String role, Path file, Map<String, String> keys, String... extraSql) throws Exception {
         this.keys = new HashMap<>(keys);
         this.keys.put("container.role", role);
+        Map.ofEntries(Map.entry("uplink.tls.client.auth", "none"), Map.entry("uplink.tls.client.ca.file", ""), Map.entry("uplink.tls.crl.file", ""),
+            Map.entry("uplink.handshake.timeout.ms", "10000"), Map.entry("uplink.handshake.per.s", "0"),
+            Map.entry("uplink.handshake.address.per.s", "0"), Map.entry("uplink.strangers.max", "200"), Map.entry("uplink.lock.failures", "0"),
+            Map.entry("uplink.lock.address.failures", "0"), Map.entry("uplink.lock.ms", "60000")).forEach(this.keys::putIfAbsent);
         Files.createDirectories(file.getParent());
         boolean fresh = !Files.exists(file);
         SQLiteConfig write = new SQLiteConfig();

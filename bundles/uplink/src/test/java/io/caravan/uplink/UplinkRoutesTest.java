@@ -6,7 +6,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
 import java.net.ServerSocket;
+import java.net.Socket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -347,6 +350,13 @@ class UplinkRoutesTest {
                 "d1/windows?metric=a%27%20OR%201=1", "d1/messages?after=1%3Bdrop", "d1%27--/last", "d1/messages?device_id=d2",
                 "d1/windows?to_ms=1e3")) {
             assertTrue(get(400, "/api/v1/devices/gw-1/" + bad).contains("\"error\":\"bad_request\""), bad);
+        }
+        // The uplink is on its own port only.
+        try (Socket plain = new Socket("127.0.0.1", Integer.parseInt(cloudKeys.get("http.port")))) {
+            plain.getOutputStream().write(("GET /uplink/gw-1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: caravan.v1\r\n"
+                + "Authorization: Bearer t0ken\r\n\r\n").getBytes());
+            assertTrue(new BufferedReader(new InputStreamReader(plain.getInputStream())).readLine().startsWith("HTTP/1.1 404"));
         }
         assertTrue(get(200, "/api/v1/devices/gw-1/d2/messages?CamelSqlQuery=select%201&camelsqlquery=select%201").contains("e1"));
     }

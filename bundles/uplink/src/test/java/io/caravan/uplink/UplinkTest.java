@@ -48,6 +48,7 @@ class UplinkTest {
     final Vertx vertx = Vertx.vertx();
     final SimpleMeterRegistry meters = new SimpleMeterRegistry();
     final BlockingQueue<String> events = new LinkedBlockingQueue<>();
+    final BlockingQueue<String> failures = new LinkedBlockingQueue<>();
     final List<ServerWebSocket> sockets = new CopyOnWriteArrayList<>();
     final List<String> tokens = new CopyOnWriteArrayList<>();
     final BlockingQueue<Object> received = new LinkedBlockingQueue<>();
@@ -114,6 +115,10 @@ class UplinkTest {
                     String event = e.getMessage().getHeader("CaravanUplinkEvent", String.class);
                     if (event.equals("open")) {
                         session = e.getMessage().getHeader("CaravanSession", String.class);
+                    }
+                    if (event.equals("failed")) {
+                        failures.add(String.valueOf(e.getMessage().getBody(Map.class).get("message")));
+                        return;
                     }
                     events.add(event + (e.getMessage().getBody() instanceof Map<?, ?> m ? " " + m : ""));
                 });

@@ -22,12 +22,17 @@ import java.util.Objects;
  * @param contentType   media type as received
  * @param traceContext  W3C traceparent, or null
  * @param body          canonical JSON, UTF-8
+ * @param replayWindow  0: not signed. Else its signature was verified, and it is kept as {@code replayed} instead, if its
+ *                      number is this much, or more, below the highest signed one of its boot
  */
 public record Record(String messageKey, String correlationId, String deviceId, String kind, String lane, String bootId,
         long deviceSeq, long observedAtMs, long receivedAtMs, long monoMs, int schemaVersion, String contentType,
-        String traceContext, byte[] body) {
+        String traceContext, byte[] body, long replayWindow) {
 
-    /** @throws NullPointerException if a column that may not be NULL is null */
+    /**
+     * @throws NullPointerException     if a column that may not be NULL is null
+     * @throws IllegalArgumentException if it is signed and not numbered: it could be replayed
+     */
     public Record {
         Objects.requireNonNull(messageKey, "messageKey");
         Objects.requireNonNull(correlationId, "correlationId");
@@ -36,6 +41,17 @@ public record Record(String messageKey, String correlationId, String deviceId, S
         Objects.requireNonNull(lane, "lane");
         Objects.requireNonNull(contentType, "contentType");
         Objects.requireNonNull(body, "body");
+        if (replayWindow < 0 || replayWindow > 0 && (bootId == null || deviceSeq < 1)) {
+            throw new IllegalArgumentException("replayWindow [" + replayWindow + "] must be 0, or with a boot and a number positive");
+        }
+    }
+
+    /** A record that is not signed. */
+    public Record(String messageKey, String correlationId, String deviceId, String kind, String lane, String bootId,
+            long deviceSeq, long observedAtMs, long receivedAtMs, long monoMs, int schemaVersion, String contentType,
+            String traceContext, byte[] body) {
+        this(messageKey, correlationId, deviceId, kind, lane, bootId, deviceSeq, observedAtMs, receivedAtMs, monoMs, schemaVersion,
+                contentType, traceContext, body, /* replayWindow= */ 0);
     }
 
     /** The key of a numbered message: {@code device/boot/} and 16 decimal digits, which the log's index relies on. */
@@ -52,5 +68,10 @@ public record Record(String messageKey, String correlationId, String deviceId, S
     /** Whether the device numbers its messages: then the log keeps its progress and sends receipts. */
     public boolean numbered() {
         return bootId != null && deviceSeq > 0;
+    }
+
+    /** Whether a signature of its device was verified. */
+    public boolean signed() {
+        return replayWindow > 0;
     }
 }

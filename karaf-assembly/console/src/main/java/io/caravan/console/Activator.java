@@ -21,11 +21,12 @@ public final class Activator implements BundleActivator {
     @Override
     public void start(BundleContext context) {
         Path socket = Path.of(context.getProperty("karaf.data"), "shell.sock");
+        Access access = new Access(Path.of(context.getProperty("karaf.etc"), "shell.access"));
         tracker = new ServiceTracker<>(context, SessionFactory.class, null) {
             @Override
             public ConsoleServer addingService(ServiceReference<SessionFactory> reference) {
                 try {
-                    return new ConsoleServer(socket, context.getService(reference));
+                    return new ConsoleServer(socket, access, context.getService(reference));
                 } catch (IOException e) {
                     LOG.warn("No shell for bin/caravan shell: socket [{}] cannot be opened: {}", socket, e.getMessage());
                     context.ungetService(reference);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.ingest.internal;
 
+import io.caravan.ingest.Received;
 import io.caravan.ingest.Reason;
 import io.caravan.ingest.RejectedException;
 import java.util.Map;
 import java.util.Set;
 
 /** What is known of a message so far: filled by parsing, read by enriching and rejecting. Of one exchange. */
-public final class Draft {
+public final class Draft implements Received {
   public static final String JSON = "application/json";
   public static final String PROTOBUF = "application/x-protobuf";
   public static final String TELEMETRY = "telemetry";
@@ -37,6 +38,8 @@ public final class Draft {
   public long deviceSeq;
   public boolean observed;
   public long observedAtMs;
+  /** 0: no verified signature. */
+  public long replayWindow;
 
   public Draft(String correlationId, long receivedAtMs, long monoMs, String source, String topic, byte[] original) {
     this.correlationId = correlationId;
@@ -45,6 +48,39 @@ public final class Draft {
     this.source = source;
     this.topic = topic;
     this.original = original;
+  }
+
+  @Override
+  public String deviceId() {
+    return deviceId;
+  }
+
+  @Override
+  public String topic() {
+    return topic;
+  }
+
+  @Override
+  public String bootId() {
+    return bootId;
+  }
+
+  @Override
+  public long deviceSeq() {
+    return bootId == null ? 0 : deviceSeq;
+  }
+
+  @Override
+  public byte[] payload() {
+    return original;
+  }
+
+  @Override
+  public void signed(long window) {
+    if (window < 1 || bootId == null) {
+      throw new IllegalArgumentException("replay window [" + window + "] must be at least 1, and the message must be numbered");
+    }
+    replayWindow = window;
   }
 
   /** Device and kind from the topic; an id the entry route may have put in a header must be the same. */

@@ -2,6 +2,7 @@
 package io.caravan.ingest.internal;
 
 import java.util.Collection;
+import java.util.Set;
 import org.apache.camel.ValidationException;
 
 /**
@@ -10,7 +11,7 @@ import org.apache.camel.ValidationException;
  * <p>By reflection: the exception holds objects of the validator's library, which caravan-camel-json keeps to itself, and
  * its text has paths like {@code $.metrics.a.b} that do not tell {@code a.b} from {@code a} and {@code b}.
  *
- * @param pointer JSON pointer, completed by the property that is missing or too many; null if not known
+ * @param pointer JSON pointer, completed by the property that is missing, too many or misnamed; null if not known
  */
 public record SchemaError(String pointer, String message) {
 
@@ -26,7 +27,7 @@ public record SchemaError(String pointer, String message) {
         }
         Object keyword = call(error, "getType");
         Object property = call(error, "getProperty");
-        if (property != null && ("required".equals(keyword) || "additionalProperties".equals(keyword))) {
+        if (property != null && Set.of("required", "additionalProperties", "propertyNames").contains(keyword)) {
           append(pointer, property);
         }
         String message = String.valueOf(call(error, "getMessage"));

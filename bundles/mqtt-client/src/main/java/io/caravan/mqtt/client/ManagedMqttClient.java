@@ -33,6 +33,7 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
   final Settings settings = new Settings();
   private CamelContext context;
   private String check;
+  private String metersName;
   private AbstractHealthCheck registered;
   private volatile Link link;
   private volatile Meters meters = Meters.NONE;
@@ -104,9 +105,14 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
     settings.reconnectMaxMs = ms;
   }
 
-  /** @param check id of the readiness check, there while the route runs */
+  /** @param check id of the readiness check, there while the route runs; null: none */
   public void setCheck(String check) {
     this.check = check;
+  }
+
+  /** @param name tag {@code connection} of the meters; without it the name of the check is */
+  final void setMetersName(String name) {
+    metersName = name;
   }
 
   @Override
@@ -138,10 +144,10 @@ public abstract class ManagedMqttClient extends MqttClient implements RoutePolic
     if (settings.exposesPassword()) {
       LOG.warn("The password for [{}] crosses the network in the clear: use ssl://", settings.url);
     }
-    meters = Meters.of(context, check, this::isConnected);
+    meters = Meters.of(context, metersName == null ? check : metersName, this::isConnected);
     Link made = new Link(settings, use(), meters);
     link = made;
-    HealthCheckRegistry checks = context == null ? null : HealthCheckRegistry.get(context);
+    HealthCheckRegistry checks = context == null || check == null ? null : HealthCheckRegistry.get(context);
     if (checks != null) {
       registered = new Ready(check, made, settings.url);
       checks.register(registered);

@@ -11,9 +11,9 @@ import org.eclipse.paho.mqttv5.common.packet.UserProperty;
 public final class MqttHeaders {
 
   /**
-   * Sets {@code CaravanTopic}, and {@code CaravanContentType}, {@code CaravanIdempotencyKey} and {@code CaravanTraceparent}
-   * where the MQTT 5 properties content type and user properties {@code caravan-idempotency-key} and {@code traceparent} are
-   * there; of several user properties of a name the first counts.
+   * Sets {@code CaravanTopic}, and {@code CaravanContentType}, {@code CaravanIdempotencyKey}, {@code CaravanSignature} and
+   * {@code CaravanTraceparent} where the MQTT 5 properties content type and user properties {@code caravan-idempotency-key},
+   * {@code caravan-signature} and {@code traceparent} are there; of several user properties of a name the first counts.
    */
   public void read(Exchange exchange) {
     Message message = exchange.getMessage();
@@ -25,6 +25,7 @@ public final class MqttHeaders {
     for (UserProperty property : properties.getUserProperties()) {
       switch (property.getKey()) {
         case "caravan-idempotency-key" -> set(message, "CaravanIdempotencyKey", property.getValue());
+        case "caravan-signature" -> set(message, "CaravanSignature", property.getValue());
         case "traceparent" -> set(message, "CaravanTraceparent", property.getValue());
         default -> { }
       }

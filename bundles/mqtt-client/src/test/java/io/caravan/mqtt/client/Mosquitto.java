@@ -28,8 +28,8 @@ final class Mosquitto implements AutoCloseable {
         .replaceFirst("(?m)^user .*", "user " + System.getProperty("user.name"))
         .replaceFirst("(?m)^persistence_location .*", "persistence_location " + folder + "/")
         .replaceFirst("(?m)^listener 1883 .*", "listener " + port + " 127.0.0.1")
-        .replaceFirst("(?m)^password_file .*", anonymous ? "" : "password_file " + folder.resolve("passwords"))
-        .replaceFirst("(?m)^acl_file .*", anonymous ? "" : "acl_file " + SHIPPED.resolve("caravan.acl"))
+        .replaceFirst("(?m)^plugin .*", anonymous ? "" : "password_file " + folder.resolve("passwords"))
+        .replaceFirst("(?m)^plugin_opt_config_file .*", anonymous ? "" : "acl_file " + SHIPPED.resolve("caravan.acl"))
         .replaceFirst("(?m)^allow_anonymous .*", "allow_anonymous " + anonymous);
     Files.writeString(folder.resolve("mosquitto.conf"), conf + "\n" + String.join("\n", more) + "\n");
     Files.writeString(folder.resolve("passwords"), "");

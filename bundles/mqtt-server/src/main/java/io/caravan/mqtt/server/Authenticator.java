@@ -30,11 +30,12 @@ public interface Authenticator {
    * @param username        null if none was sent
    * @param password        null if none was sent; clear it after use
    * @param certificateName CN of the verified client certificate, null without one
+   * @param tls             whether the connection is encrypted
    * @param remoteHost      numeric address of the peer
    * @param protocolLevel   4 for MQTT 3.1.1, 5 for MQTT 5
    */
   record ConnectRequest(String listener, String clientId, String username, byte[] password, String certificateName,
-      String remoteHost, int protocolLevel) {
+      boolean tls, String remoteHost, int protocolLevel) {
 
     /** Leaves the password out. */
     @Override
@@ -48,12 +49,18 @@ public interface Authenticator {
    * @param reasonCode 0 to accept, else the MQTT 5 CONNACK reason code, for example 0x86 bad user name or password,
    *                   0x87 not authorized; a 3.1.1 client gets the nearest of its five codes
    * @param deviceId   the only device the connection may act for; null leaves it to the option {@code identity}
+   * @param grant      what the connection may go on doing; null: no limits, until somebody ends it
    */
-  record Decision(int reasonCode, String deviceId) {
+  record Decision(int reasonCode, String deviceId, Grant grant) {
 
     /** The connection acts for this device and no other, whatever {@code identity} says. */
     public static Decision accept(String deviceId) {
-      return new Decision(0, deviceId);
+      return accept(deviceId, null);
+    }
+
+    /** As above, for as long and as fast as the grant says. */
+    public static Decision accept(String deviceId, Grant grant) {
+      return new Decision(0, deviceId, grant);
     }
 
     /** The connection is refused. */
@@ -61,7 +68,22 @@ public interface Authenticator {
       if (reasonCode < 0x80 || reasonCode > 0x9F) {
         throw new IllegalArgumentException("refusal [" + reasonCode + "] must be an MQTT 5 CONNACK reason code, 0x80 to 0x9F");
       }
-      return new Decision(reasonCode, null);
+      return new Decision(reasonCode, null, null);
     }
+  }
+
+  /** What an accepted connection may go on doing. Never blocks; thread-safe. */
+  interface Grant {
+
+    /** @return whether it still holds; asked once the connection is open, then at least every second; false ends it with 0x98 */
+    boolean valid();
+
+    /**
+     * Notes one PUBLISH, refused ones included, or one SUBSCRIBE.
+     *
+     * @param bytes of its payload; 0 for SUBSCRIBE
+     * @return how long the connection is not read any further, milliseconds; 0: go on. The message itself is taken.
+     */
+    long take(int bytes);
   }
 }

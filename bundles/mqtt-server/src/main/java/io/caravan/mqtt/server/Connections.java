@@ -27,6 +27,16 @@ public interface Connections {
   int disconnect(String deviceId, int reasonCode);
 
   /**
+   * Asks the {@link Authenticator.Grant} of open connections now instead of with the next sweep, and ends those whose
+   * grant does not hold any more, with 0x98 (administrative action). Call it after the change is in force: a connection
+   * that is being accepted at this moment asks by itself.
+   *
+   * @param deviceId whose connections; null: all
+   * @return how many connections were told to end
+   */
+  int revalidate(String deviceId);
+
+  /**
    * @param clientId      MQTT client identifier
    * @param deviceId      whom the connection acts for
    * @param listener      name of the listener

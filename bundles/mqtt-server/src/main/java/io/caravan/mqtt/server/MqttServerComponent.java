@@ -17,7 +17,7 @@ import org.apache.camel.support.DefaultComponent;
  * subscribes to {@code devices/{id}/(commands|receipts)}; nothing is kept for absent devices, there are no retained
  * messages, no sessions beyond a connection, and a will is accepted and never published.
  *
- * <p>All listeners of a CamelContext share client ids (a second connection with the same id ends the first) and the
+ * <p>All listeners of a CamelContext share client ids (a second connection of a device with the same id ends the first) and the
  * devices a producer reaches. Runs on the bean {@code vertx}; without one the component makes its own. Thread-safe.
  */
 public class MqttServerComponent extends DefaultComponent {

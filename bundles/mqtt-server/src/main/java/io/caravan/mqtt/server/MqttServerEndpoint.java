@@ -81,6 +81,34 @@ public class MqttServerEndpoint extends DefaultEndpoint {
     settings.maxConnections = maxConnections;
   }
 
+  /** Consumer: connections that are not accepted yet, 1 to 5000; one more is closed at once; default 500. */
+  public void setMaxPending(int maxPending) {
+    settings.maxPending = maxPending;
+  }
+
+  /** Consumer: those of one address (IPv6: of one /64), likewise; default 100. */
+  public void setMaxPendingPerAddress(int maxPendingPerAddress) {
+    settings.maxPendingPerAddress = maxPendingPerAddress;
+  }
+
+  /**
+   * Consumer: connections per second that one address (IPv6: one /64) may open in the long run, 0 for no limit; twenty
+   * seconds' worth may come at once, one more is closed at once; default 50.
+   */
+  public void setConnectsPerS(int connectsPerS) {
+    settings.connectsPerS = connectsPerS;
+  }
+
+  /** Consumer: connections of one device; beyond, its oldest ends (0x97). Only where an identity is known; default 4. */
+  public void setMaxConnectionsPerDevice(int maxConnectionsPerDevice) {
+    settings.maxConnectionsPerDevice = maxConnectionsPerDevice;
+  }
+
+  /** Consumer: size of CONNECT, bytes; a larger one ends the connection; default 4096. */
+  public void setMaxConnectBytes(int maxConnectBytes) {
+    settings.maxConnectBytes = maxConnectBytes;
+  }
+
   /**
    * Consumer: MQTT packet size, bytes, announced to MQTT 5 clients; default 69632 (a payload of 65536 with topic and
    * properties). A larger one ends the connection (0x95); a payload that only exceeds {@code ingest.max.bytes} is
@@ -90,7 +118,7 @@ public class MqttServerEndpoint extends DefaultEndpoint {
     settings.maxPacketBytes = maxPacketBytes;
   }
 
-  /** Consumer: time a new connection has to be accepted, milliseconds; default 10000. */
+  /** Consumer: time a new connection has from its first moment, TLS included, until it is accepted, milliseconds; default 10000. */
   public void setConnectTimeoutMs(long connectTimeoutMs) {
     settings.connectTimeoutMs = connectTimeoutMs;
   }
@@ -110,7 +138,8 @@ public class MqttServerEndpoint extends DefaultEndpoint {
 
   /**
    * Consumer: {@code any} (default): a connection may act for any device; {@code own}: only for the one named by its
-   * client certificate, else its user name, else its client id.
+   * client certificate, else its user name, else its client id. For listeners without an {@link Authenticator}, or
+   * one whose decision names no device.
    */
   public void setIdentity(String identity) {
     if (!Set.of("any", "own").contains(identity)) {
@@ -124,7 +153,11 @@ public class MqttServerEndpoint extends DefaultEndpoint {
     this.authenticator = authenticator;
   }
 
-  /** Consumer: PEM file with the server's certificate and chain; makes it a TLS listener (1.2 and 1.3). */
+  /**
+   * Consumer: PEM file with the server's certificate and chain; makes it a TLS listener (1.2 and 1.3). All files of TLS
+   * are read again within seconds when they change, without closing the port; what cannot be used leaves what was there
+   * before in force and makes the readiness check {@code mqtt-server:name} DOWN.
+   */
   public void setTlsCert(String tlsCert) {
     settings.tlsCert = tlsCert;
   }
@@ -134,14 +167,28 @@ public class MqttServerEndpoint extends DefaultEndpoint {
     settings.tlsKey = tlsKey;
   }
 
-  /** Consumer: PEM file with the authorities of client certificates; makes a client certificate compulsory. */
+  /**
+   * Consumer: PEM file with the authorities of client certificates. The CN of a certificate is the device id; a user name
+   * must be absent or the same.
+   */
   public void setTlsClientCa(String tlsClientCa) {
     settings.tlsClientCa = tlsClientCa;
   }
 
-  /** Consumer: PEM file with revoked client certificates, read when the route starts. */
+  /**
+   * Consumer: PEM file with the revocation lists of the authorities in {@code tlsClientCa}. Certificates of an authority
+   * without a list that is in force are refused; connections whose certificate comes onto the list are ended.
+   */
   public void setTlsCrl(String tlsCrl) {
     settings.tlsCrl = tlsCrl;
+  }
+
+  /** Consumer: client certificates: none, optional, required; default: required if there is a tlsClientCa, else none. */
+  public void setTlsClientAuth(String tlsClientAuth) {
+    if (tlsClientAuth != null && !tlsClientAuth.isEmpty() && !Set.of("none", "optional", "required").contains(tlsClientAuth)) {
+      throw new IllegalArgumentException("tlsClientAuth [" + tlsClientAuth + "] must be none, optional or required, in " + getEndpointUri());
+    }
+    settings.tlsClientAuth = tlsClientAuth;
   }
 
   /**

@@ -13,6 +13,8 @@ public final class MqttServerHeaders {
   public static final String CONTENT_TYPE = "CaravanContentType";
   /** Consumer: MQTT 5 user property {@code caravan-idempotency-key}; absent if there is none. */
   public static final String IDEMPOTENCY_KEY = "CaravanIdempotencyKey";
+  /** Consumer: MQTT 5 user property {@code caravan-signature}; absent if there is none. Not checked here. */
+  public static final String SIGNATURE = "CaravanSignature";
   /** Consumer: MQTT 5 user property {@code traceparent}; absent if there is none. */
   public static final String TRACEPARENT = "CaravanTraceparent";
   /** Producer: MQTT 5 message expiry interval, whole seconds, at least 1. */

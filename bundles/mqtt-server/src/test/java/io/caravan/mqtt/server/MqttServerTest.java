@@ -26,7 +26,10 @@ import com.hivemq.client.mqtt.mqtt5.message.publish.Mqtt5PublishResult;
 import com.hivemq.client.mqtt.mqtt5.message.publish.puback.Mqtt5PubAckReasonCode;
 import io.caravan.mqtt.server.internal.Listener;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.net.InetSocketAddress;
 import java.net.ServerSocket;
+import java.nio.ByteBuffer;
+import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -142,13 +145,13 @@ class MqttServerTest {
     Mqtt5BlockingClient device = mqtt5("d1");
     device.connect();
     Mqtt5PublishResult result = device.publishWith().topic("devices/d1/events").qos(MqttQos.AT_LEAST_ONCE).payload(BODY)
-        .contentType("application/json").userProperties().add("caravan-idempotency-key", "k1").add("traceparent", "00-x")
+        .contentType("application/json").userProperties().add("caravan-idempotency-key", "k1").add("traceparent", "00-x").add("caravan-signature", "v1=00")
         .add("CamelHttpUri", "http://evil").applyUserProperties().send();
     assertFalse(result.getError().isPresent());
     Received message = received.remove();
     assertEquals("{}", new String(message.body, UTF_8));
     assertEquals(Map.of("CaravanSource", "mqtt-server", "CaravanTopic", "devices/d1/events", "CaravanDeviceId", "d1", "CaravanContentType",
-        "application/json", "CaravanIdempotencyKey", "k1", "CaravanTraceparent", "00-x"), message.headers);
+        "application/json", "CaravanIdempotencyKey", "k1", "CaravanTraceparent", "00-x", "CaravanSignature", "v1=00"), message.headers);
     assertEquals(1, count("durable", ""));
     device.disconnect();
   }
@@ -560,6 +563,20 @@ class MqttServerTest {
       for (int id = 1; qos == 1 && id <= 500; id++) {
         assertEquals(String.format("4002%04x", id), device.receive());
       }
+    }
+  }
+
+  /** Held by TCP, that is, and not in memory. */
+  @ParameterizedTest
+  @ValueSource(strings = {"&receiveMaximum=10", "&maxInFlight=10"})
+  void whoIsHeldIsNotReadEither(String bound) throws Exception {
+    store = exchange -> null;
+    start(bound);
+    try (SocketChannel device = SocketChannel.open(new InetSocketAddress("127.0.0.1", port))) {
+      device.write(ByteBuffer.wrap(RawClient.connect(4, "d1", 60)));
+      long sent = RawClient.sendUntilHeld(device, RawClient.publish(4, "devices/d1/telemetry", 0, 0, new byte[60_000]), 48 << 20);
+      assertTrue(sent < 48 << 20, sent + " bytes were taken");
+      assertEquals(10, received.size());
     }
   }
 

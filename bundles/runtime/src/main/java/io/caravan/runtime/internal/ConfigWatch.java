@@ -21,14 +21,19 @@ final class ConfigWatch {
 
     private final LayeredConfig config;
     private final Consumer<Set<String>> changed;
+    private final Consumer<List<String>> refused;
     private Map<String, String> inForce;
     private Map<String, String> lastSeen;
     private volatile List<String> problems = List.of();
 
-    /** @param changed told the keys that changed, after the config's own listeners */
-    ConfigWatch(LayeredConfig config, Consumer<Set<String>> changed) {
+    /**
+     * @param changed told the keys that changed, after the config's own listeners
+     * @param refused told what was wrong with a change that is not in force
+     */
+    ConfigWatch(LayeredConfig config, Consumer<Set<String>> changed, Consumer<List<String>> refused) {
         this.config = config;
         this.changed = changed;
+        this.refused = refused;
         this.inForce = see();
         this.lastSeen = inForce;
     }
@@ -51,6 +56,7 @@ final class ConfigWatch {
         } catch (ConfigException e) {
             problems = e.problems();
             LOG.error("Configuration change refused, the old values stay in force:\n{}", e.getMessage());
+            refused.accept(problems);
         }
     }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.runtime.internal;
 
+import io.caravan.runtime.Audit;
 import io.caravan.runtime.Check;
 import io.caravan.runtime.Config;
 import io.caravan.runtime.Module;
+import io.caravan.runtime.Users;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
 import io.vertx.core.file.FileSystemOptions;
@@ -18,6 +20,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
+import java.util.TreeMap;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
@@ -35,6 +39,7 @@ public final class Container implements AutoCloseable {
     private static final Logger LOG = LoggerFactory.getLogger("io.caravan.runtime");
     private static final Duration ROUTE_GRACE = Duration.ofSeconds(1);
     private static final long LOOK_MS = 500;
+    private static final long LOGIN_PENALTY_MS = 1_000;
     private static final long VERTX_CLOSE_S = 5;
 
     private final CamelContext context;
@@ -45,6 +50,11 @@ public final class Container implements AutoCloseable {
     private final Modules modules;
     private final Health health;
     private final Metrics metrics = new Metrics();
+    private final AuditLog audit;
+    private final UserFile users;
+    private Map<String, String> settings;
+    private final Map<String, String> inventory = new TreeMap<>();
+    private volatile boolean inventoried;
     private final Properties versions = readVersions();
     private final CountDownLatch ready = new CountDownLatch(1);
     private final ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor(r -> {
@@ -72,14 +82,19 @@ public final class Container implements AutoCloseable {
         this.context = context;
         this.config = config;
         this.startedAt = startedAt;
-        this.routes = new RouteDeployer(context, ROUTE_GRACE);
-        this.watch = new ConfigWatch(config, routes::configChanged);
+        this.routes = new RouteDeployer(context, ROUTE_GRACE, this::routeChanged);
+        this.audit = new AuditLog(config.getPath("audit.file"), config.getLong("audit.max.bytes"));
+        this.users = new UserFile(config.getPath("users.file"), audit, LOGIN_PENALTY_MS);
+        this.settings = config.settings();
+        this.watch = new ConfigWatch(config, this::configChanged, this::configRefused);
         this.modules = new Modules(context, config, routes::retry, routes::rebuild);
         this.health = new Health(context, this::checks, this::about);
     }
 
     /** Starts context and HTTP server. */
     public void start() throws Exception {
+        audit.note("container.start", config.get("container.name"), "ok", Map.of("role", config.get("container.role"), "version", version(),
+                "user", System.getProperty("user.name"), "pid", ProcessHandle.current().pid(), "settings_sha256", AuditLog.sha256(settings.toString())));
         Contexts.configure(context, config, config);
         // Nothing is served from the class path, and nothing unpacked into a cache folder.
         vertx = Vertx.vertx(new VertxOptions().setFileSystemOptions(
@@ -89,6 +104,8 @@ public final class Container implements AutoCloseable {
         context.getRegistry().bind("metrics", metrics);
         context.getRegistry().bind("config", Config.class, config);
         context.getRegistry().bind("health", health);
+        context.getRegistry().bind("audit", Audit.class, audit);
+        context.getRegistry().bind("users", Users.class, users);
         context.start();
         http = HttpServer.start(context, vertx, config);
         clock.scheduleWithFixedDelay(this::tick, LOOK_MS, LOOK_MS, TimeUnit.MILLISECONDS);
@@ -185,12 +202,69 @@ public final class Container implements AutoCloseable {
             quietly("close Vert.x", () -> vertx.close().toCompletionStage().toCompletableFuture()
                     .get(VERTX_CLOSE_S, TimeUnit.SECONDS));
         }
+        audit.note("container.stop", config.get("container.name"), "ok", Map.of("uptime_s", uptime().toSeconds()));
+        audit.close();
         LOG.info("Caravan {} stopped", config.get("container.role"));
+    }
+
+    private void configChanged(Set<String> keys) {
+        Map<String, String> old = settings;
+        settings = config.settings();
+        Map<String, String> changes = new LinkedHashMap<>();
+        keys.forEach(key -> changes.put(key, "[" + old.getOrDefault(key, "") + "] -> [" + settings.getOrDefault(key, "") + "]"));
+        if (!keys.isEmpty()) {
+            audit.note("config.change", String.join(" ", keys), "ok", changes);
+            routes.configChanged(keys);
+        }
+    }
+
+    private void configRefused(List<String> problems) {
+        audit.note("config.change", "etc", "refused", Map.of("problems", config.redaction().of(String.join("; ", problems))));
+    }
+
+    /** Told on the deployer's thread. What the start brings is one entry, at its end. */
+    private void routeChanged(String stem, RouteSource before, RouteSource after) {
+        if (before != null && after != null && before.origin() == after.origin() && before.text().equals(after.text())) {
+            return;   // only its bundle is another one
+        }
+        synchronized (inventory) {
+            if (after == null) {
+                inventory.remove(stem);
+            } else {
+                inventory.put(stem, after.origin() + " " + AuditLog.sha256(after.text()));
+            }
+            if (!inventoried) {
+                return;
+            }
+        }
+        Map<String, String> details = new LinkedHashMap<>();
+        if (before != null) {
+            details.put("before", before.origin() + " " + AuditLog.sha256(before.text()));
+        }
+        if (after != null) {
+            details.put("sha256", AuditLog.sha256(after.text()));
+            details.put("origin", String.valueOf(after.origin()));
+        }
+        audit.note(after == null ? "route.undeploy" : before == null ? "route.deploy" : "route.replace", stem, "ok", details);
+    }
+
+    private void inventory() {
+        Map<String, String> now;
+        synchronized (inventory) {
+            inventoried = true;
+            now = Map.copyOf(inventory);
+        }
+        audit.note("route.inventory", now.size() + " route files", "ok", now);
     }
 
     private void tick() {
         try {
             watch.look();
+            audit.retry();
+            users.retry();
+            if (!inventoried && incomplete == null && routes.idle()) {
+                inventory();
+            }
             if (ready.getCount() > 0 && incomplete == null && health.checks().stream().allMatch(Check::up)) {
                 ready.countDown();
                 LOG.info("Caravan {} ready in {} s", config.get("container.role"),
@@ -206,6 +280,8 @@ public final class Container implements AutoCloseable {
         String starting = incomplete != null ? incomplete
                 : ready.getCount() > 0 && !routes.idle() ? "route files are being deployed" : null;
         checks.add(new Check("container", starting == null ? "UP" : "DOWN", starting == null ? "" : starting));
+        checks.add(audit.check());
+        checks.add(users.check());
         checks.add(new Check("config", watch.problems().isEmpty() ? "UP" : "DOWN", String.join("; ", watch.problems())));
         routes.list().forEach(file -> checks.add(new Check("route:" + file.stem(), file.ready() ? "UP" : "DOWN",
                 file.error() != null ? file.error() : file.routes().stream().filter(r -> r.error() != null)

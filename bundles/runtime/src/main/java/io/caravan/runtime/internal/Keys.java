@@ -123,7 +123,7 @@ final class Keys {
                 number(spec.get("min"), isInt ? Integer.MIN_VALUE : Long.MIN_VALUE),
                 number(spec.get("max"), isInt ? Integer.MAX_VALUE : Long.MAX_VALUE),
                 values, Boolean.TRUE.equals(spec.get("hot")));
-        boolean mustHaveDefault = Set.of(Key.Type.INT, Key.Type.LONG, Key.Type.BOOL, Key.Type.ENUM).contains(type);
+        boolean mustHaveDefault = Set.of(Key.Type.INT, Key.Type.LONG, Key.Type.BOOL).contains(type);
         if (mustHaveDefault && key.def().isEmpty()) {
             throw new IllegalArgumentException("a " + type.name().toLowerCase(Locale.ROOT) + " must have a default");
         }

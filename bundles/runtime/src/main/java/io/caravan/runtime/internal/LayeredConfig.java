@@ -34,19 +34,28 @@ public final class LayeredConfig implements Config, PropertiesSource {
 
     /** Variables the launcher reads itself; as an argument the same names in dotted lower case. */
     static final Set<String> LAUNCHER = Set.of("CARAVAN_HOME", "CARAVAN_ETC", "CARAVAN_DATA", "CARAVAN_LOG",
-            "CARAVAN_JAVA_OPTS", "CARAVAN_DEBUG");
+            "CARAVAN_JAVA_OPTS", "CARAVAN_DEBUG", "CARAVAN_USER");
 
     private static final Logger LOG = LoggerFactory.getLogger(LayeredConfig.class);
     private static final String ENV_PREFIX = "CARAVAN_";
     private static final String PROPERTY_PREFIX = "caravan.";
     private static final String FILE = "file:";
+    private static final Path DATA = Path.of("data");
 
     /** Where a value was found, so that a message can send the operator there. */
-    private record Found(String value, String where) { }
+    private record Found(String value, String where, Path file) {
+        Found(String value, String where) {
+            this(value, where, null);
+        }
+    }
 
     private final Keys keys;
     private final Path etc;
     private final Path home;
+    private final Path data;
+    private final boolean commandLine;
+    /** What the log has told already. */
+    private final Set<String> told = new TreeSet<>();
     private final Map<String, String> environment;
     private final Map<String, String> arguments;
     private final List<Consumer<Set<String>>> listeners = new CopyOnWriteArrayList<>();
@@ -61,6 +70,17 @@ public final class LayeredConfig implements Config, PropertiesSource {
      */
     public LayeredConfig(List<Path> keyFiles, Path etc, Path home, Map<String, String> environment,
             Map<String, String> arguments) {
+        this(keyFiles, etc, home, home.resolve(DATA), environment, arguments, false);
+    }
+
+    /**
+     * @param data        where relative paths that begin with {@code data/} lead to
+     * @param commandLine whether the arguments are a process's, which every user of the machine can read: no secret among them
+     */
+    public LayeredConfig(List<Path> keyFiles, Path etc, Path home, Path data, Map<String, String> environment,
+            Map<String, String> arguments, boolean commandLine) {
+        this.commandLine = commandLine;
+        this.data = data.toAbsolutePath().normalize();
         this.keys = Keys.read(keyFiles);
         this.etc = etc;
         this.home = home.toAbsolutePath().normalize();
@@ -221,13 +241,17 @@ public final class LayeredConfig implements Config, PropertiesSource {
         new TreeMap<>(arguments).forEach((property, value) -> {
             if (property.startsWith(PROPERTY_PREFIX)) {
                 String key = property.substring(PROPERTY_PREFIX.length());
-                if (!LAUNCHER.contains(ENV_PREFIX + key.toUpperCase(Locale.ROOT).replace('.', '_'))) {
+                if (commandLine && isSecretInClear(key, value)) {
+                    problems.add(key + " must not stand on the command line, where every user of this machine can read it: put it into a file of mode 0600 and give --"
+                            + key + "=file:<path>, or set the environment variable " + ENV_PREFIX + key.toUpperCase(Locale.ROOT).replace('.', '_'));
+                } else if (!LAUNCHER.contains(ENV_PREFIX + key.toUpperCase(Locale.ROOT).replace('.', '_'))) {
                     put(key, value, "argument --" + key, k -> "--" + k, found, problems);
                 }
             }
         });
         Map<String, String> answer = new TreeMap<>();
         found.forEach((name, f) -> answer.put(name, checked(keys.find(name), f, problems)));
+        openFiles(found, answer, problems);
         if (!problems.isEmpty()) {
             throw new ConfigException(problems);
         }
@@ -273,6 +297,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
                 problems.add(name + " in " + file + " must start with \"" + Keys.USER_PREFIX + "\" (dotted lower case)");
             } else {
                 put(name, properties.getProperty(name), file.toString(), k -> k, found, problems);
+                found.computeIfPresent(name, (n, f) -> new Found(f.value, f.where, file));
             }
         }
     }
@@ -288,6 +313,45 @@ public final class LayeredConfig implements Config, PropertiesSource {
                 + (nearest == null ? ": remove it" : ", did you mean " + spelling.apply(nearest) + "?"));
     }
 
+    private boolean isSecretInClear(String name, String value) {
+        return keys.find(name) != null && isSecret(name) && !value.isBlank()
+                && !(keys.find(name).type() == Key.Type.SECRET && value.strip().startsWith(FILE));
+    }
+
+    /** Warns of files with secrets that others can read, or refuses them. */
+    private void openFiles(Map<String, Found> found, Map<String, String> answer, List<String> problems) {
+        Map<Path, String> files = new TreeMap<>();
+        found.forEach((name, f) -> {
+            Key key = keys.find(name);
+            if (f.value.isEmpty()) {
+                return;
+            }
+            if (key.type() == Key.Type.SECRET && f.value.startsWith(FILE)) {
+                files.put(resolve(f.value.substring(FILE.length())), name);
+            } else if (key.type() == Key.Type.PATH && Redaction.isSecretFile(name)) {
+                files.put(Path.of(answer.get(name)), name);
+            } else if (isSecret(name) && f.file != null) {
+                files.put(f.file, name);
+            }
+        });
+        boolean refuse = "refuse".equals(answer.get("secret.file.check"));
+        files.forEach((file, name) -> {
+            String problem = OpenFiles.problem(file, name);
+            if (problem != null && refuse) {
+                problems.add(problem + " (secret.file.check is refuse)");
+            } else if (problem != null && told.add(problem)) {
+                LOG.warn("{}", problem);
+            }
+        });
+    }
+
+    private Path resolve(String value) {
+        Path path = Path.of(value).normalize();
+        // KARAF_DATA moves all that is written, so that an installation can belong to somebody who does not run it.
+        boolean inData = path.startsWith(DATA) && path.getNameCount() > 1;
+        return (inData ? data.resolve(DATA.relativize(path)) : home.resolve(path)).normalize();
+    }
+
     private String checked(Key key, Found found, List<String> problems) {
         String value = found.value();
         String broken = key.broken(value);
@@ -296,10 +360,10 @@ public final class LayeredConfig implements Config, PropertiesSource {
             return "";
         }
         if (key.type() == Key.Type.PATH && !value.isEmpty()) {
-            return home.resolve(value).normalize().toString();
+            return resolve(value).toString();
         }
         if (key.type() == Key.Type.SECRET && value.startsWith(FILE)) {
-            Path file = home.resolve(value.substring(FILE.length()));
+            Path file = resolve(value.substring(FILE.length()));
             try {
                 return Files.readString(file).strip();
             } catch (IOException e) {

@@ -24,10 +24,17 @@ public final class Redaction {
             + "|private[-_.]?key|authorization)[\"']?\\s*[:=]\\s*[\"']?(?:bearer\\s+|basic\\s+)?)(?!\\{\\{)[^\\s\"',;&}\\])]+");
     private static final Pattern BEARER = Pattern.compile("(?i)\\b(bearer|basic)\\s+[A-Za-z0-9._~+/=-]{8,}");
     private static final Pattern USER_INFO = Pattern.compile("://[^/\\s:@\"']+:[^/\\s@\"']+@");
+    /** Tokens of this program say themselves what they are. */
+    private static final Pattern OWN = Pattern.compile("\\bcvn_[A-Za-z0-9_-]{16,}");
     private static final Pattern PEM = Pattern.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\\z)", Pattern.DOTALL);
 
     /** Longest first: one may contain another. */
     private final TreeSet<String> known = new TreeSet<>(Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder()));
+
+    /** @return whether a path of that name leads to one file that is a secret, unlike a certificate, a list of hashes or a folder */
+    static boolean isSecretFile(String name) {
+        return isSecretName(name) && !name.matches(".*(folder|directory|dir)");
+    }
 
     static boolean isSecretName(String name) {
         return SECRET_NAME.matcher(name).matches();
@@ -56,6 +63,7 @@ public final class Redaction {
         for (String secret : known) {
             answer = answer.replace(secret, MASK);
         }
+        answer = OWN.matcher(answer).replaceAll("cvn_" + MASK);
         answer = USER_INFO.matcher(answer).replaceAll("://" + MASK + "@");
         answer = BEARER.matcher(answer).replaceAll("$1 " + MASK);
         return NAMED.matcher(answer).replaceAll("$1" + MASK);

@@ -68,10 +68,20 @@ public final class RouteDeployer implements AutoCloseable {
 
     private record Refused(String why, Path path) { }
 
+    /** Told each time another version of a file is in force. */
+    interface Listener {
+        /**
+         * @param before null: none
+         * @param after  null: none
+         */
+        void changed(String stem, RouteSource before, RouteSource after);
+    }
+
     private final CamelContext context;
     private final DraftRegistry registry;
     private final RouteReader reader;
     private final Duration grace;
+    private final Listener listener;
     private final Map<String, Slot> slots = new ConcurrentHashMap<>();
     private final Map<String, Refused> refused = new ConcurrentHashMap<>();
     private final Map<String, RouteSource> lastGood = new HashMap<>();
@@ -84,7 +94,12 @@ public final class RouteDeployer implements AutoCloseable {
      *                followed by a start
      */
     public RouteDeployer(CamelContext context, Duration grace) {
+        this(context, grace, (stem, before, after) -> { });
+    }
+
+    RouteDeployer(CamelContext context, Duration grace, Listener listener) {
         this.context = context;
+        this.listener = listener;
         this.grace = grace;
         this.registry = new DraftRegistry((DefaultRegistry) context.getRegistry());
         context.getCamelContextExtension().setRegistry(registry);
@@ -229,6 +244,18 @@ public final class RouteDeployer implements AutoCloseable {
     // ---- on the worker's thread
 
     private void reconcile(String stem, Slot slot) {
+        RouteSource before = slot.running == null ? null : slot.running.source;
+        try {
+            choose(stem, slot);
+        } finally {
+            RouteSource after = slot.running == null ? null : slot.running.source;
+            if (!Objects.equals(before, after)) {
+                listener.changed(stem, before, after);
+            }
+        }
+    }
+
+    private void choose(String stem, Slot slot) {
         List<RouteSource> wanted = slot.sources.values().stream().sorted(Comparator.comparing(RouteSource::origin)).toList();
         if (wanted.isEmpty()) {
             undeploy(slot);

@@ -10,6 +10,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.Function;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import javax.xml.parsers.SAXParserFactory;
 import org.apache.camel.CamelContext;
 import org.apache.camel.Component;
@@ -45,6 +47,9 @@ import org.xml.sax.helpers.DefaultHandler;
  * and that components, options, beans, templates and configurations it names are there.
  */
 final class RouteReader {
+
+    /** An option that names a bean: {@code ?dataSource=#writer}. */
+    private static final Pattern REFERENCE = Pattern.compile("[?&][A-Za-z.]+=(?:#|%23)([A-Za-z][A-Za-z0-9._-]*)(?=&|$)");
 
     private final CamelContext context;
     private final Model model;
@@ -237,6 +242,10 @@ final class RouteReader {
                 return; // the name of an endpoint in the registry
             }
             Component component = component(scheme(raw), line);
+            // Camel would try to convert the text to what the option takes, and say that it cannot.
+            for (Matcher option = REFERENCE.matcher(raw); option.find();) {
+                checkBean(option.group(1), line);
+            }
             component.createEndpoint(component.useRawUri() ? raw : EndpointHelper.normalizeEndpointUri(raw));
         } catch (Failure e) {
             throw e;

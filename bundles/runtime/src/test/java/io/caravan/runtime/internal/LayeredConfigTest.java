@@ -11,6 +11,7 @@ import io.caravan.runtime.ConfigException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -181,7 +182,7 @@ class LayeredConfigTest {
         List<Set<String>> heard = new ArrayList<>();
         LayeredConfig config = load();
         config.onChange(heard::add);
-        ConfigWatch watch = new ConfigWatch(config, heard::add);
+        ConfigWatch watch = new ConfigWatch(config, heard::add, p -> { });
 
         cfg("io.caravan.wal", "wal.greeting=ciao\nwal.path=elsewhere\n");
         watch.look();
@@ -195,7 +196,7 @@ class LayeredConfigTest {
     @Test
     void changedFileIsRefusedAsAWholeWhenItIsBad() throws IOException {
         LayeredConfig config = load();
-        ConfigWatch watch = new ConfigWatch(config, keys -> { });
+        ConfigWatch watch = new ConfigWatch(config, keys -> { }, p -> { });
         cfg("io.caravan.wal", "wal.greeting=ciao\nwal.sync=perhaps\n");
         watch.look();
         watch.look();
@@ -207,5 +208,42 @@ class LayeredConfigTest {
         watch.look();
         assertEquals("ciao", config.get("wal.greeting"));
         assertEquals(List.of(), watch.problems());
+    }
+
+    private LayeredConfig process(Map<String, String> environment, Map<String, String> arguments) {
+        return new LayeredConfig(List.of(Path.of("src/test/resources/keys")), etc, etc, etc.resolve("var"), environment, arguments, true);
+    }
+
+    @Test
+    void aSecretOnTheCommandLineOfAProcessIsRefusedAndNotRepeated() throws IOException {
+        Path file = Files.writeString(etc.resolve("token"), "hunter2-hunter2");
+        ConfigException e = assertThrows(ConfigException.class, () -> process(Map.of(), Map.of("caravan.wal.token", "hunter2-hunter2")));
+        assertTrue(e.getMessage().contains("wal.token must not stand on the command line"), e.getMessage());
+        assertFalse(e.getMessage().contains("hunter2"), e.getMessage());
+        assertThrows(ConfigException.class, () -> process(Map.of(), Map.of("caravan.user.broker.password", "hunter2-hunter2")));
+        assertEquals("hunter2-hunter2", process(Map.of(), Map.of("caravan.wal.token", "file:" + file)).get("wal.token"));
+        assertEquals("hunter2-hunter2", process(Map.of("CARAVAN_WAL_TOKEN", "hunter2-hunter2"), Map.of()).get("wal.token"));
+    }
+
+    @Test
+    void aSecretFileThatOthersCanReadRefusesTheStartWhereThatIsAskedFor() throws IOException {
+        Path file = Files.writeString(etc.resolve("token"), "hunter2-hunter2");
+        Map<String, String> arguments = Map.of("caravan.wal.token", "file:" + file, "caravan.secret.file.check", "refuse");
+        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rw-r-----"));
+        ConfigException e = assertThrows(ConfigException.class, () -> process(Map.of(), arguments));
+        assertTrue(e.getMessage().contains("chmod 600 " + file), e.getMessage());
+        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rw-------"));
+        assertEquals("hunter2-hunter2", process(Map.of(), arguments).get("wal.token"));
+        cfg("io.caravan.wal", "wal.token=in-the-file\n");
+        Files.setPosixFilePermissions(etc.resolve("io.caravan.wal.cfg"), PosixFilePermissions.fromString("rw-r--r--"));
+        assertThrows(ConfigException.class, () -> process(Map.of(), Map.of("caravan.secret.file.check", "refuse")));
+        assertEquals("in-the-file", process(Map.of(), Map.of()).get("wal.token"), "by default it is only said");
+    }
+
+    @Test
+    void whatIsBelowDataFollowsTheDataFolder() {
+        assertEquals(etc.resolve("var/wal.db").toAbsolutePath(), process(Map.of(), Map.of()).getPath("wal.path"));
+        assertEquals(etc.resolve("database/wal.db").toAbsolutePath(), process(Map.of(), Map.of("caravan.wal.path", "database/wal.db")).getPath("wal.path"));
+        assertEquals(etc.resolve("passwd").toAbsolutePath(), process(Map.of(), Map.of("caravan.wal.path", "data/../passwd")).getPath("wal.path"));
     }
 }

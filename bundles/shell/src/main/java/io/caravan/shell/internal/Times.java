@@ -34,4 +34,18 @@ final class Times {
             throw new IllegalArgumentException(option + " [" + text + "] must be a time like 2026-11-21T10:00:00Z, milliseconds since 1970, or an age like 90s, 15m, 2h, 3d", e);
         }
     }
+
+    /** @return milliseconds; {@code 0} is allowed as it is */
+    static long duration(String option, String text) {
+        Matcher age = AGE.matcher(text);
+        if (!age.matches() && !text.equals("0")) {
+            throw new IllegalArgumentException(option + " [" + text + "] must be a length of time like 90s, 15m, 24h, 90d, or 0");
+        }
+        return text.equals("0") ? 0 : Long.parseLong(age.group(1)) * UNIT_MS.get(age.group(2));
+    }
+
+    /** As {@link #parse}, but a length of time counts from now on. */
+    static long ahead(String option, String text, long nowMs) {
+        return AGE.matcher(text).matches() ? nowMs + duration(option, text) : parse(option, text, nowMs);
+    }
 }

@@ -14,14 +14,15 @@ import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.buffer.Buffer;
 import io.vertx.core.http.ClientWebSocket;
+import io.vertx.core.http.UpgradeRejectedException;
 import io.vertx.core.http.WebSocketClient;
 import io.vertx.core.http.WebSocketClientOptions;
 import io.vertx.core.http.WebSocketConnectOptions;
 import io.vertx.core.net.PemKeyCertOptions;
 import io.vertx.core.net.PemTrustOptions;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.cert.CertificateException;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -36,6 +37,7 @@ import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -51,6 +53,12 @@ import org.slf4j.LoggerFactory;
  * is ended. A peer that takes frames and never acks them is ended by the ack timeout. A slow route is no dead peer:
  * when {@value #EVENTS_MAX} events wait for it, reading is paused and pings are not counted.
  *
+ * <p>Credentials: token, certificate, key and authorities are looked at every {@value #WATCH_MS} ms. When they changed, hold still
+ * and can be used, the connection is made anew at once; what cannot be used changes nothing while there is a connection.
+ *
+ * <p>Refusals: after 401, {@code not_authorized} or {@code replaced} the longest pause is made; each {@code replaced} in a row doubles it,
+ * up to 16 times: two gateways with one id must not take each other's place as fast as they can.
+ *
  * <p>This class is thread-safe.
  */
 public final class Connection implements AutoCloseable {
@@ -64,6 +72,8 @@ public final class Connection implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final TypeReference<Map<String, Object>> MAP = new TypeReference<>() { };
     private static final int CLOSE_MS = 2_000;
+    private static final long WATCH_MS = 500;
+    private static final int REPLACED_MAX = 4;
 
     /** What the endpoint was given; paths may be null. Times in milliseconds. */
     public record Options(String name, String host, int port, String path, Path tokenFile, Path caFile, Path clientCert,
@@ -92,18 +102,24 @@ public final class Connection implements AutoCloseable {
     private final Counter ackedRows;
     private final Counter attempts;
     private final Counter opened;
-    private Gauge connectedGauge;
+    private final List<Gauge> gauges = new ArrayList<>();
 
     // Only on the context.
     private Attempt current;
     private long retryTimer = -1;
     private int failures;
     private boolean waitLong;
+    private boolean renewing;
+    private int replaced;
     private boolean stopped;
+    private long watch = -1;
+    private String inUse;
+    private String seen;
 
     // Written on the context, read anywhere.
     private volatile boolean connected;
     private volatile String state = "not connected yet";
+    private volatile long backoffMs;
 
     public Connection(Vertx vertx, Options options, Executor events, Executor completions, Listener listener,
         MeterRegistry meters) {
@@ -125,8 +141,12 @@ public final class Connection implements AutoCloseable {
 
     /** Begins to connect; returns at once, whether or not the cloud is there. */
     public void start() {
-        connectedGauge = Gauge.builder("caravan.uplink.connected", this, c -> c.connected ? 1 : 0).register(meters);
-        context.runOnContext(go -> connect());
+        gauges.add(Gauge.builder("caravan.uplink.connected", this, c -> c.connected ? 1 : 0).register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.backoff.seconds", this, c -> c.backoffMs / 1000.0).register(meters));
+        context.runOnContext(go -> {
+            connect();
+            watch = vertx.setPeriodic(WATCH_MS, tick -> watch());
+        });
     }
 
     public boolean isConnected() {
@@ -176,6 +196,7 @@ public final class Connection implements AutoCloseable {
         context.runOnContext(go -> {
             stopped = true;
             vertx.cancelTimer(retryTimer);
+            vertx.cancelTimer(watch);
             if (current == null) {
                 done.countDown();
             } else {
@@ -190,9 +211,7 @@ public final class Connection implements AutoCloseable {
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-        if (connectedGauge != null) {
-            meters.remove(connectedGauge);
-        }
+        gauges.forEach(meters::remove);
     }
 
     private void connect() {
@@ -208,13 +227,80 @@ public final class Connection implements AutoCloseable {
         if (stopped) {
             return;
         }
+        if (renewing) {
+            renewing = false;
+            backoffMs = 0;
+            connect();
+            return;
+        }
         // The upper half of the step is drawn, so that many gateways do not come back together after an outage.
-        long step = waitLong ? options.reconnectMaxMs
+        long step = replaced > 0 ? options.reconnectMaxMs << Math.min(replaced - 1, REPLACED_MAX) : waitLong ? options.reconnectMaxMs
             : Math.min(options.reconnectMaxMs, options.reconnectMinMs << Math.min(failures, 20));
         failures++;
         waitLong = false;
         long delay = Math.max(1, step / 2 + ThreadLocalRandom.current().nextLong(step / 2 + 1));
+        backoffMs = delay;
         retryTimer = vertx.setTimer(delay, fired -> context.runOnContext(go -> connect()));
+    }
+
+    private void watch() {
+        vertx.executeBlocking(() -> Credentials.read(options)).onComplete(read -> context.runOnContext(go -> {
+            if (stopped || read.failed() || inUse == null) {
+                return;
+            }
+            String now = read.result().fingerprint();
+            boolean still = now.equals(seen);
+            seen = now;
+            if (!still || now.equals(inUse)) {
+                return;
+            }
+            inUse = now;
+            try {
+                read.result().check();
+            } catch (UplinkClosedException e) {
+                failed("credentials");
+                LOG.error("uplink [{}] credentials changed and cannot be used{}: {}", options.name,
+                    connected ? ", the connection stays as it is" : "", e.getMessage());
+                if (connected) {
+                    state = "connected, but the changed credentials cannot be used: " + e.getMessage();
+                    return;
+                }
+            }
+            LOG.info("uplink [{}] credentials changed, connecting anew", options.name);
+            renew();
+        }));
+    }
+
+    /** At once, whatever the backoff says. */
+    private void renew() {
+        failures = 0;
+        replaced = 0;
+        waitLong = false;
+        if (current != null) {
+            renewing = true;
+            current.end(new UplinkClosedException("the credentials changed"), true);
+        } else if (vertx.cancelTimer(retryTimer)) {
+            backoffMs = 0;
+            connect();
+        }
+    }
+
+    private void failed(String reason) {
+        meters.counter("caravan.uplink.connect.failures", "reason", reason).increment();
+    }
+
+    /** @return the reason for the meter: few, and told by the kind of the error, not by its text */
+    private static String reason(Throwable error) {
+        for (Throwable t = error; t != null; t = t.getCause()) {
+            if (t instanceof UpgradeRejectedException rejected) {
+                return rejected.getStatus() == 401 || rejected.getStatus() == 403 ? "not_authorized" : rejected.getStatus() == 429 ? "too_many_requests"
+                    : "protocol";
+            }
+            if (t instanceof SSLException || t instanceof CertificateException) {
+                return "tls";
+            }
+        }
+        return error instanceof UplinkClosedException ? "protocol" : "unreachable";
     }
 
     private void emit(String event, String session, Object body, Runnable after) {
@@ -289,6 +375,7 @@ public final class Connection implements AutoCloseable {
         long pings = -1;
         int unanswered;
         String refused;
+        String failure;
         long openedAt;
         boolean open;
         boolean paused;
@@ -297,39 +384,33 @@ public final class Connection implements AutoCloseable {
         void connect() {
             deadline = vertx.setTimer(options.connectTimeoutMs, fired -> here(() -> end(new UplinkClosedException(
                 "no WebSocket within " + options.connectTimeoutMs + " ms"), false)));
-            vertx.executeBlocking(this::token).onComplete(token -> here(() -> {
+            vertx.executeBlocking(() -> Credentials.read(options)).onComplete(read -> here(() -> {
                 if (ended) {
                     return;
                 }
-                if (token.failed()) {
-                    end(token.cause(), false);
+                if (read.failed()) {
+                    failure = "credentials";
+                    end(read.cause(), false);
+                    return;
+                }
+                inUse = read.result().fingerprint();
+                seen = inUse;
+                try {
+                    read.result().check();
+                } catch (UplinkClosedException e) {
+                    failure = "credentials";
+                    end(e, false);
                     return;
                 }
                 try {
-                    connect(token.result());
-                } catch (RuntimeException e) {
+                    connect(read.result());
+                } catch (UplinkClosedException | RuntimeException e) {
                     end(e, false);
                 }
             }));
         }
 
-        private String token() throws Exception {
-            if (options.tokenFile == null) {
-                return null;
-            }
-            if (!Files.isReadable(options.tokenFile)) {
-                throw new UplinkClosedException("token file [" + options.tokenFile
-                    + "] cannot be read: put the gateway's token there (uplink.token.file)");
-            }
-            String token = Files.readString(options.tokenFile, StandardCharsets.UTF_8).strip();
-            if (!token.matches("[!-~]{1,4096}")) {
-                throw new UplinkClosedException("token file [" + options.tokenFile
-                    + "] must hold one token of printable ASCII characters (uplink.token.file)");
-            }
-            return token;
-        }
-
-        private void connect(String token) {
+        private void connect(Credentials credentials) throws UplinkClosedException {
             WebSocketClientOptions tls = new WebSocketClientOptions()
                 .setSsl(true).setVerifyHost(true).setTrustAll(false)
                 .setEnabledSecureTransportProtocols(Set.of("TLSv1.2", "TLSv1.3"))
@@ -339,18 +420,19 @@ public final class Connection implements AutoCloseable {
                 .setMaxMessageSize(options.maxFrameBytes)
                 .setClosingTimeout(1)
                 .setTcpNoDelay(true);
-            if (options.caFile != null) {
-                tls.setTrustOptions(new PemTrustOptions().addCertPath(options.caFile.toString()));
+            if (credentials.ca != null) {
+                tls.setTrustOptions(new PemTrustOptions().addCertValue(Buffer.buffer(credentials.ca)));
             }
-            if (options.clientCert != null) {
+            if (credentials.cert != null) {
                 tls.setKeyCertOptions(new PemKeyCertOptions()
-                    .addCertPath(options.clientCert.toString()).addKeyPath(options.clientKey.toString()));
+                    .addCertValue(Buffer.buffer(credentials.cert)).addKeyValue(Buffer.buffer(credentials.key)));
             }
             WebSocketConnectOptions target = new WebSocketConnectOptions()
                 .setHost(options.host).setPort(options.port).setURI(options.path).setSsl(true)
                 .setTimeout(options.connectTimeoutMs)
                 .addSubProtocol(PROTOCOL);
             target.setAllowOriginHeader(false);
+            String token = credentials.token();
             if (token != null) {
                 target.addHeader("Authorization", "Bearer " + token);
             }
@@ -416,7 +498,17 @@ public final class Connection implements AutoCloseable {
             Object type = message.get("type");
             if ("error".equals(type)) {
                 // Trying again quickly helps neither side here.
-                waitLong = "replaced".equals(message.get("reason")) || "not_authorized".equals(message.get("reason"));
+                String reason = String.valueOf(message.get("reason"));
+                waitLong = reason.equals("not_authorized");
+                if (reason.equals("replaced")) {
+                    // One that held for long was no fight: the other one came once.
+                    replaced = System.nanoTime() - openedAt > 2_000_000L * (options.reconnectMaxMs << REPLACED_MAX) ? 1 : replaced + 1;
+                    LOG.error("uplink [{}] another gateway connected with this id: if it happens again, two gateways have the same gateway.id"
+                        + " and credential; give one of them its own (uplink:add)", options.name);
+                }
+                if (waitLong || reason.equals("replaced")) {
+                    failed(reason);
+                }
                 refused = "refused by the cloud: " + message.get("reason") + ": " + message.get("message");
             } else if ("ack".equals(type) && ack(message)) {
                 count(text.length());
@@ -533,8 +625,15 @@ public final class Connection implements AutoCloseable {
             connected = false;
             vertx.cancelTimer(deadline);
             vertx.cancelTimer(pings);
+            String why = failure != null ? failure : reason(cause);
+            if (!open && !stopped && !renewing) {
+                failed(why);
+                waitLong = why.equals("not_authorized");
+            }
             // What the cloud said is worth more than that it then closed.
-            state = refused != null ? refused : "not connected: " + message(cause);
+            state = refused != null ? refused : why.equals("not_authorized")
+                ? "not connected: refused by the cloud (401): gateway id [" + options.path.substring(options.path.lastIndexOf('/') + 1)
+                    + "] and credential do not match; uplink:list in the cloud tells more" : "not connected: " + message(cause);
             if (stopped) {
                 LOG.info("uplink [{}] stopped", options.name);
             } else if (open) {
@@ -542,6 +641,10 @@ public final class Connection implements AutoCloseable {
             } else {
                 LOG.info("uplink [{}] could not connect to {}:{}: {}", options.name, options.host, options.port,
                     message(cause));
+                if (!renewing) {
+                    // A Map like a message of the cloud: a route that does not know it yet passes it over.
+                    emit("failed", session, Map.of("type", "failed", "message", state), () -> { });
+                }
             }
             pending.forEach(p -> p.fail(new UplinkClosedException("uplink [" + options.name + "] session [" + session
                 + "] ended before the frame was complete: " + message(cause), cause)));

@@ -373,6 +373,7 @@ public final class GroupCommit implements Wal, AutoCloseable {
         int duplicates = 0;
         int rejections = 0;
         int conflicts = 0;
+        int replays = 0;
         long bytes = 0;
         for (int i = 0; i < group.size(); i++) {
             Pending pending = group.get(i);
@@ -383,6 +384,8 @@ public final class GroupCommit implements Wal, AutoCloseable {
                 appended++;
             } else if (pending.isDuplicate()) {
                 duplicates++;
+            } else if (pending.isReplayed()) {
+                replays++;
             } else {
                 conflicts++;
             }
@@ -397,7 +400,8 @@ public final class GroupCommit implements Wal, AutoCloseable {
         metrics.appended.increment(appended);
         metrics.duplicates.increment(duplicates);
         metrics.conflicts.increment(conflicts);
-        metrics.rejected.increment(rejections + conflicts);
+        metrics.replayed.increment(replays);
+        metrics.rejected.increment(rejections + conflicts + replays);
         signals.receipts().committed(log.committed());
         log.reset();
         if (appended > 0) {

@@ -51,6 +51,7 @@ final class LogWriter {
     private PreparedStatement inMemory;
     private PreparedStatement memoryUsedAtAll;
     private PreparedStatement progressOf;
+    private PreparedStatement forgottenOf;
     private PreparedStatement saveProgress;
     private PreparedStatement numbersAbove;
     private PreparedStatement lastSeq;
@@ -72,9 +73,11 @@ final class LogWriter {
         sameInLog = on.prepareStatement("SELECT crc = ?2 AND body = ?3 FROM wal WHERE message_key = ?1");
         inMemory = on.prepareStatement("SELECT 1 FROM key_memory WHERE message_key = ?");
         memoryUsedAtAll = on.prepareStatement("SELECT EXISTS (SELECT 1 FROM key_memory)");
-        progressOf = on.prepareStatement("SELECT contiguous_seq, highest_seq FROM device_progress WHERE device_id = ? AND boot_id = ?");
-        saveProgress = on.prepareStatement("INSERT INTO device_progress (device_id, boot_id, contiguous_seq, highest_seq, updated_at_ms)"
-                + " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (device_id, boot_id) DO UPDATE SET contiguous_seq = ?3, highest_seq = ?4, updated_at_ms = ?5");
+        progressOf = on.prepareStatement("SELECT contiguous_seq, highest_seq, signed_seq FROM device_progress WHERE device_id = ? AND boot_id = ?");
+        forgottenOf = on.prepareStatement("SELECT forgotten_seq FROM device_progress WHERE device_id = ? AND boot_id = ?");
+        saveProgress = on.prepareStatement("INSERT INTO device_progress (device_id, boot_id, contiguous_seq, highest_seq, signed_seq, updated_at_ms)"
+                + " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (device_id, boot_id) DO UPDATE SET contiguous_seq = ?3, highest_seq = ?4,"
+                + " signed_seq = ?5, updated_at_ms = ?6");
         numbersAbove = on.prepareStatement("SELECT message_key FROM wal WHERE message_key > ? AND message_key <= ?"
                 + " AND device_seq IS NOT NULL ORDER BY message_key");
         lastSeq = on.prepareStatement("SELECT seq FROM sqlite_sequence WHERE name = 'wal'");
@@ -147,6 +150,10 @@ final class LogWriter {
     private void numbered(Pending pending, Record record) throws SQLException {
         Progress progress = progress(record);
         long number = record.deviceSeq();
+        if (record.signed() && progress.signed > 0 && number <= progress.signed - record.replayWindow()) {
+            replayed(pending, progress);
+            return;
+        }
         if (number > progress.highest && !careful) {
             add(pending, record);
         } else if (number <= progress.contiguous) {
@@ -154,13 +161,19 @@ final class LogWriter {
             progress.asked = true;
             touch(progress);
             return;
-        } else if (isNew(pending, record)) {
-            add(pending, record);
-        } else {
+        } else if (!isNew(pending, record)) {
             return;
+        } else if (record.signed() && number <= forgotten(record)) {
+            replayed(pending, progress);
+            return;
+        } else {
+            add(pending, record);
         }
         touch(progress);
         progress.changed = true;
+        if (record.signed()) {
+            progress.signed = Math.max(progress.signed, number);
+        }
         long before = progress.highest;
         progress.highest = Math.max(before, number);
         if (number == progress.contiguous + 1) {
@@ -170,6 +183,20 @@ final class LogWriter {
                 closeGap(progress, record.messageKey());
             }
         }
+    }
+
+    private void replayed(Pending pending, Progress progress) throws SQLException {
+        pending.replayed(progress.signed);
+        insert(pending.rejection());
+        progress.asked = true;
+        touch(progress);
+    }
+
+    /** Up to which number of its boot the retention gave up single keys. Not remembered here: it changes without us, and is seldom asked for. */
+    private long forgotten(Record record) throws SQLException {
+        forgottenOf.setString(1, record.deviceId());
+        forgottenOf.setString(2, record.bootId());
+        return number(forgottenOf);
     }
 
     /** At or below contiguous: it was in the log once. Gone by retention or the same: a duplicate. */
@@ -268,8 +295,8 @@ final class LogWriter {
             progressOf.setString(2, record.bootId());
             try (ResultSet row = progressOf.executeQuery()) {
                 progress = row.next()
-                        ? new Progress(record.deviceId(), record.bootId(), row.getLong(1), row.getLong(2))
-                        : new Progress(record.deviceId(), record.bootId(), 0, 0);
+                        ? new Progress(record.deviceId(), record.bootId(), row.getLong(1), row.getLong(2), row.getLong(3))
+                        : new Progress(record.deviceId(), record.bootId(), 0, 0, 0);
             }
             boots.put(key, progress);
         }
@@ -288,7 +315,8 @@ final class LogWriter {
         saveProgress.setString(2, progress.bootId);
         saveProgress.setLong(3, progress.contiguous);
         saveProgress.setLong(4, progress.highest);
-        saveProgress.setLong(5, now);
+        saveProgress.setLong(5, progress.signed);
+        saveProgress.setLong(6, now);
         saveProgress.executeUpdate();
     }
 

@@ -11,6 +11,7 @@ import org.apache.camel.Exchange;
 final class Pending extends CompletableFuture<AppendResult> {
     private static final AppendResult DURABLE = new AppendResult(AppendResult.DURABLE, null);
     private static final AppendResult DUPLICATE = new AppendResult(AppendResult.DUPLICATE, null);
+    private static final String REPLAYED = "replayed";
     /** About what a waiting message costs beside its body: exchange, record, strings. */
     private static final int OVERHEAD_BYTES = 600;
 
@@ -63,6 +64,13 @@ final class Pending extends CompletableFuture<AppendResult> {
                 + "a new message needs a new key, a repeated one the same bytes");
     }
 
+    /** @param highest number of its boot with a verified signature */
+    void replayed(long highest) {
+        turnDown(REPLAYED, "signed message [" + record.deviceSeq() + "] of boot [" + record.bootId() + "] must be less than "
+                + record.replayWindow() + " (device.signature.window) behind the newest one [" + highest + "], or be known still: an old message"
+                + " cannot be told from a replayed one");
+    }
+
     /** The log refused this very record: keep it in {@code rejected} from now on. */
     void poison(String error) {
         poisoned = true;
@@ -77,6 +85,10 @@ final class Pending extends CompletableFuture<AppendResult> {
 
     boolean isDurable() {
         return result == DURABLE;
+    }
+
+    boolean isReplayed() {
+        return result != null && REPLAYED.equals(result.reason());
     }
 
     boolean isDuplicate() {

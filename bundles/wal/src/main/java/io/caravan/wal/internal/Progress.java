@@ -3,7 +3,8 @@ package io.caravan.wal.internal;
 
 /**
  * How far the log has one boot of one device: every number up to {@code contiguous} is, or was, in the log; none above
- * {@code highest} is; between the two the index says. The row of {@code device_progress}, changed in the transaction of
+ * {@code highest} is; between the two the index says. {@code signed} is the highest number whose signature was verified: the
+ * row of a boot that has one is kept for ever, for it is what tells a replay from a new message. The row of {@code device_progress}, changed in the transaction of
  * the rows it counts, hence as exact after a crash as before. Owned by the committer.
  */
 final class Progress {
@@ -11,6 +12,8 @@ final class Progress {
     final String bootId;
     long contiguous;
     long highest;
+    /** 0: none. */
+    long signed;
     /** Contiguous as of the last commit. */
     long told;
     boolean touched;
@@ -18,11 +21,12 @@ final class Progress {
     /** A duplicate came: the device does not know how far we are. */
     boolean asked;
 
-    Progress(String deviceId, String bootId, long contiguous, long highest) {
+    Progress(String deviceId, String bootId, long contiguous, long highest, long signed) {
         this.deviceId = deviceId;
         this.bootId = bootId;
         this.contiguous = contiguous;
         this.highest = highest;
+        this.signed = signed;
         this.told = contiguous;
     }
 

@@ -15,6 +15,8 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.LongSupplier;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -51,6 +53,8 @@ public final class Retention implements AutoCloseable {
     /** Only of sinks that exist; two small look-ups per sink, by the primary key. */
     private static final String UNSETTLED = "(SELECT d.seq FROM sink s CROSS JOIN dead_letter d ON d.sink = s.name AND d.seq > ?1 AND d.seq <= ?2"
             + " WHERE s.log = 'wal' AND d.state = 'dead')";
+    /** Device, boot and number; keys of messages without a number have an empty boot. */
+    private static final Pattern NUMBERED_KEY = Pattern.compile("([^/]+)/([^/]+)/(\\d{16})");
     private static final String LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'wal'";
 
     /**
@@ -430,9 +434,10 @@ public final class Retention implements AutoCloseable {
     private void tidy(boolean all) throws SQLException {
         rejected();
         long now = clock.now();
-        scan("key_memory", "message_key", "seen_at_ms < ?", all, now - config.getLong("wal.dedupe.ms"));
-        // The memory of numbered keys, so with care: only a boot that a later one of its device followed, and none of whose rows is left.
-        scan("device_progress", "device_id, boot_id", "updated_at_ms < ? AND EXISTS (SELECT 1 FROM device_progress n"
+        scan("key_memory", "message_key", "seen_at_ms < ?", all, now - config.getLong("wal.dedupe.ms"), this::forget);
+        // The memory of numbered keys, so with care: only a boot that a later one of its device followed, and none of whose rows is left;
+        // and never one with signatures: its messages could be replayed.
+        scan("device_progress", "device_id, boot_id", "updated_at_ms < ? AND t.signed_seq = 0 AND EXISTS (SELECT 1 FROM device_progress n"
                 + " WHERE n.device_id = t.device_id AND n.updated_at_ms > t.updated_at_ms) AND NOT EXISTS (SELECT 1 FROM wal w"
                 + " WHERE w.message_key > t.device_id || '/' || t.boot_id || '/' AND w.message_key < t.device_id || '/' || t.boot_id || '0')",
                 all, now - config.getLong("wal.progress.retention.ms"));
@@ -440,6 +445,17 @@ public final class Retention implements AutoCloseable {
         scan("dead_letter", "sink, seq", "state <> 'dead' AND dead_at_ms < ? AND NOT EXISTS (SELECT 1 FROM wal w WHERE w.seq = t.seq)",
                 all, now - config.getLong("dead.retention.ms"));
         windows(all, now - config.getLong("rollup.retention.ms"));
+    }
+
+    /** A number whose key goes is not new when it comes again: where messages are signed, nobody may profit from that. */
+    private void forget(Connection writer, List<Object[]> rows) throws SQLException {
+        for (Object[] row : rows) {
+            Matcher numbered = NUMBERED_KEY.matcher((String) row[0]);
+            if (numbered.matches()) {
+                Sql.update(writer, "UPDATE device_progress SET forgotten_seq = ?3 WHERE device_id = ?1 AND boot_id = ?2 AND signed_seq > 0"
+                        + " AND forgotten_seq < ?3", numbered.group(1), numbered.group(2), Long.parseLong(numbered.group(3)));
+            }
+        }
     }
 
     private void rejected() throws SQLException {

@@ -19,6 +19,7 @@ final class WalMetrics implements AutoCloseable {
     final Counter appended;
     final Counter duplicates;
     final Counter conflicts;
+    final Counter replayed;
     final Counter rejected;
     final Counter poisoned;
     final Counter failures;
@@ -34,6 +35,7 @@ final class WalMetrics implements AutoCloseable {
         appended = counter("caravan.wal.appended.rows", "Rows committed to the log");
         duplicates = counter("caravan.wal.duplicate.rows", "Messages that were in the log already");
         conflicts = counter("caravan.wal.conflict.rows", "Messages whose key is in the log with another body");
+        replayed = counter("caravan.wal.replayed.rows", "Signed messages that are too old to be told from a replay");
         rejected = counter("caravan.wal.rejected.rows", "Rows committed to table rejected");
         poisoned = counter("caravan.wal.poisoned.rows", "Rows the store refused one by one, kept in table rejected");
         failures = counter("caravan.wal.commit.failures", "Commits that failed and are tried again");

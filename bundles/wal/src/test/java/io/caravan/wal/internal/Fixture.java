@@ -59,6 +59,12 @@ final class Fixture implements AutoCloseable {
         return record(Record.numberedKey(device, boot, number), device, boot, number, body);
     }
 
+    /** One whose signature was verified. */
+    static Record signed(String device, String boot, long number, String body, long window) {
+        return new Record(Record.numberedKey(device, boot, number), "c-" + device + boot + number, device, "telemetry", "live", boot, number, 1, 2, 3,
+                1, "application/json", null, body.getBytes(StandardCharsets.UTF_8), window);
+    }
+
     static Record keyed(String key, String body) {
         return record(key, key.substring(0, key.indexOf('/')), null, 0, body);
     }

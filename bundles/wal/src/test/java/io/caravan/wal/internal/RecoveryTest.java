@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import static io.caravan.wal.internal.Fixture.row;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -39,6 +40,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What each operation does and refuses; RecoveryLedgerTest has their combinations. */
 class RecoveryTest {
@@ -314,6 +317,45 @@ class RecoveryTest {
         assertEquals("96 0 0 4 0", ledger("kafka"));
         assertEquals("99 1 0 0 0", ledger("s3"));
         assertEquals(List.of("kafka"), woken);
+    }
+
+    /** What somebody types, or sends by JMX, is a value in each statement and never a part of it. */
+    @ParameterizedTest
+    @ValueSource(strings = {"'; DROP TABLE wal; --", "' OR '1'='1", "x'); DELETE FROM dead_letter; --", "?1", "%", "_", "\" OR 1=1; --", "kafka' --",
+            "${body}", "{{wal.path}}", "kafka/b/1' OR '1'='1"})
+    void argumentsAreValues(String evil) throws Exception {
+        delivered("kafka", 10);
+        dead("kafka", "refused", "no", 5, 6);
+        String everything = "SELECT (SELECT group_concat(sql, x'0a') FROM (SELECT sql FROM sqlite_master ORDER BY name)), (SELECT count(*) FROM wal),"
+                + " (SELECT group_concat(sink || seq || state) FROM dead_letter), (SELECT group_concat(name || state || dead) FROM sink),"
+                + " (SELECT group_concat(sink || first_seq || acked_seq) FROM sink_range)";
+        String before = row(database.file(), everything);
+        List<Executable> operations = List.of(() -> tools.pause(evil), () -> tools.resume(evil), () -> tools.reset(evil, "oldest", false),
+                () -> tools.reset("kafka", evil, false), () -> tools.remove(evil, false), () -> tools.replay(evil, 1, 10, false),
+                () -> tools.replayTime(evil, 1, 0, false), () -> tools.peek(evil, true));
+        for (Executable operation : operations) {
+            try {
+                operation.run();
+            } catch (IllegalArgumentException | IllegalStateException refused) {
+                // as it should be
+            }
+        }
+        for (DeadFilter filter : List.of(new DeadFilter(evil, null, null, null, 0, 0, 0), new DeadFilter(null, evil, null, null, 0, 0, 0),
+                new DeadFilter(null, null, evil, null, 0, 0, 0), new DeadFilter(null, null, null, evil, 0, 0, 0))) {
+            for (Executable operation : List.<Executable>of(() -> assertEquals(0, tools.deadLetters(filter, 10).size()),
+                    () -> assertEquals(0, tools.requeue(filter, false).rows()), () -> assertEquals(0, tools.discard(filter, evil, false).rows()),
+                    () -> assertEquals(0, tools.deadExport(filter, new ByteArrayOutputStream(), 10)), () -> assertEquals(0, tools.deadCauses(filter).size()))) {
+                try {
+                    operation.run();
+                } catch (IllegalArgumentException refused) {
+                    // as it should be
+                }
+            }
+        }
+        tools.acknowledge(evil);
+        assertEquals(before, row(database.file(), everything));
+        assertEquals(1, tools.discard(new DeadFilter(null, null, null, null, 0, 0, 5), evil, false).rows());
+        assertEquals(evil, row(database.file(), "SELECT note FROM dead_letter WHERE seq = 5"));
     }
 
     @Test

@@ -341,6 +341,45 @@ class RetentionTest {
         }
     }
 
+    /** Negative control: boot a of {@link #bootsOfLongAgoAndSettledDeadLettersGo}, which is the same without a signature, goes. */
+    @Test
+    void aBootWithSignaturesIsNeverForgotten() throws Exception {
+        long now = 1_000 * DAY;
+        try (Setup s = new Setup(now, "wal.retention.ms", "0", "wal.dedupe.ms", "" + DAY, "wal.progress.retention.ms", "" + 90 * DAY)) {
+            assertEquals("durable", s.fixture.append(Fixture.signed("d1", "a", 1, "{}", 10)));
+            assertEquals("durable", s.fixture.append(numbered("d1", "plain", 1, "{}")));
+            assertEquals("durable", s.fixture.append(Fixture.signed("d1", "b", 1, "{}", 10)));
+            execute(s.file, "UPDATE device_progress SET updated_at_ms = " + (now - 100 * DAY) + " WHERE boot_id <> 'b'");
+            s.ack(3);
+            s.retention.compact();
+            assertEquals("a\nb", row(s.file, "SELECT boot_id FROM device_progress ORDER BY boot_id"));
+            assertEquals("0", row(s.file, "SELECT count(*) FROM wal"));
+            assertEquals("duplicate", s.fixture.append(Fixture.signed("d1", "a", 1, "{}", 10)), "replayed a hundred days later: no effect");
+        }
+    }
+
+    @Test
+    void aSignedNumberWhoseKeyIsForgottenIsNotTakenForNew() throws Exception {
+        try (Setup s = new Setup(0, "wal.retention.ms", "0", "wal.dedupe.ms", "" + HOUR)) {
+            for (long number : new long[] {1, 3, 4, 9}) {
+                assertEquals("durable", s.fixture.append(Fixture.signed("d1", "b1", number, "{}", 100)));
+                assertEquals("durable", s.fixture.append(numbered("d2", "b1", number, "{}")));
+            }
+            s.ack(8);
+            s.retention.compact();
+            s.monotonicMs += HOUR + 1;
+            s.retention.compact();
+            assertEquals("0 0", row(s.file, "SELECT count(*), (SELECT count(*) FROM wal) FROM key_memory"));
+            assertEquals("1 9 9\n1 9 0", row(s.file, "SELECT contiguous_seq, highest_seq, forgotten_seq FROM device_progress ORDER BY device_id"));
+            assertEquals("durable", s.fixture.append(numbered("d2", "b1", 3, "{}")), "control: without signatures a forgotten key is a new message");
+            assertEquals("rejected", s.fixture.append(Fixture.signed("d1", "b1", 3, "{}", 100)));
+            assertEquals("rejected", s.fixture.append(Fixture.signed("d1", "b1", 2, "{}", 100)), "cannot be told from one that was there");
+            assertEquals("duplicate", s.fixture.append(Fixture.signed("d1", "b1", 1, "{}", 100)));
+            assertEquals("durable", s.fixture.append(Fixture.signed("d1", "b1", 10, "{}", 100)));
+            assertEquals("replayed", row(s.file, "SELECT DISTINCT reason FROM rejected"));
+        }
+    }
+
     @Test
     void aStoreThatRefusesIsSaidAndTriedAgain() throws Exception {
         Path file = directory.resolve("gateway.db");

@@ -50,6 +50,7 @@ class SalvageTest {
             fill(fixture, 1, ROWS, random);
             work(sound);
         }
+        Fixture.execute(sound, "UPDATE device_progress SET signed_seq = highest_seq - 3, forgotten_seq = 2 WHERE device_id = 'dev-3'");
         rows = contents(sound);
         assertEquals(ROWS, rows.size());
         try (Pages file = new Pages(sound)) {

@@ -20,6 +20,8 @@ import java.util.concurrent.TimeUnit;
 import javax.sql.DataSource;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Opening, refusing to open, and who may write. */
 class StoreTest {
@@ -32,7 +34,7 @@ class StoreTest {
             assertEquals("rwx------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file.getParent())));
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file)));
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(Path.of(file + "-wal"))));
-            assertEquals("2", row(file, "PRAGMA user_version"));
+            assertEquals("3", row(file, "PRAGMA user_version"));
             assertEquals("2", row(file, "PRAGMA auto_vacuum"));
             assertEquals("4096", row(file, "PRAGMA page_size"));
             assertEquals("wal", row(file, "PRAGMA journal_mode"));
@@ -63,11 +65,36 @@ class StoreTest {
     void aNewerStoreIsRefused() throws Exception {
         Path file = directory.resolve("gateway.db");
         new Fixture(TestConfig.at(file)).close();
-        Fixture.execute(file, "PRAGMA user_version = 3");
+        Fixture.execute(file, "PRAGMA user_version = 4");
         IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
-        assertTrue(e.getMessage().contains("version 3") && e.getMessage().contains("wal.path"), e.getMessage());
-        Fixture.execute(file, "PRAGMA user_version = 2");
+        assertTrue(e.getMessage().contains("version 4") && e.getMessage().contains("wal.path"), e.getMessage());
+        Fixture.execute(file, "PRAGMA user_version = 3");
         new Fixture(TestConfig.at(file)).close(); // nothing was left locked
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {1, 2})
+    void anOlderStoreIsMigratedAndKeepsWhatItKnows(int version) throws Exception {
+        Path file = directory.resolve("gateway.db");
+        try (Connection connection = java.sql.DriverManager.getConnection("jdbc:sqlite:" + file); Statement statement = connection.createStatement()) {
+            statement.execute("PRAGMA auto_vacuum = INCREMENTAL");
+            for (int script = 1; script <= version; script++) {
+                try (var in = Schema.class.getResourceAsStream("/io/caravan/wal/gateway-" + script + ".sql")) {
+                    statement.executeUpdate(new String(in.readAllBytes(), java.nio.charset.StandardCharsets.UTF_8));
+                }
+            }
+            statement.executeUpdate("INSERT INTO meta (one, log_id, created_at_ms) VALUES (1, '0193c1d2-0000-7000-8000-000000000001', 1)");
+            statement.executeUpdate("INSERT INTO device_progress VALUES ('d1', 'b1', 41, 50, 7)");
+            statement.execute("PRAGMA application_id = " + Schema.GATEWAY.applicationId());
+            statement.execute("PRAGMA user_version = " + version);
+        }
+        try (Fixture fixture = new Fixture(TestConfig.at(file))) {
+            assertEquals("3 0193c1d2-0000-7000-8000-000000000001", row(file, "SELECT (SELECT user_version FROM pragma_user_version), log_id FROM meta"));
+            assertEquals("d1 b1 41 50 7 0 0", row(file, "SELECT * FROM device_progress"));
+            assertEquals("duplicate", fixture.append(Fixture.numbered("d1", "b1", 41, "{}")));
+            assertEquals("durable", fixture.append(Fixture.signed("d1", "b1", 51, "{}", 10)));
+            assertEquals("41 51 51", row(file, "SELECT contiguous_seq, highest_seq, signed_seq FROM device_progress"));
+        }
     }
 
     @Test

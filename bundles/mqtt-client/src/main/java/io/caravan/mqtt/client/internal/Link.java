@@ -49,6 +49,7 @@ public final class Link {
   private int attempts;
   private boolean stopped;
   private volatile String trouble = "not connected yet";
+  private volatile boolean refused;
 
   public Link(Settings settings, Use use, Meters meters) {
     this.settings = settings;
@@ -91,12 +92,18 @@ public final class Link {
     return trouble;
   }
 
+  /** @return whether the broker refused user, password or certificate at the last attempt */
+  public boolean refused() {
+    return refused;
+  }
+
   /** The connection does now what it is for. */
   public void ready(Line line) {
     execute(() -> {
       if (line == current && !line.over) {
         line.ready = true;
         trouble = null;
+        refused = false;
         meters.connects(true);
         LOG.info("{} is connected to {}", settings.clientId, settings.url);
       }
@@ -165,6 +172,7 @@ public final class Link {
 
         @Override
         public void onFailure(IMqttToken token, Throwable cause) {
+          refused = cause instanceof MqttException e && (e.getReasonCode() == ReasonCode.NOT_AUTHORIZED || e.getReasonCode() == 0x86);
           broken(line, cause);
         }
       });

@@ -2,6 +2,7 @@
 package io.caravan.mqtt.server.internal;
 
 import io.caravan.mqtt.server.Connections;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -9,7 +10,14 @@ import java.util.concurrent.ConcurrentHashMap;
 
 /** Who is connected and subscribed to what, over all listeners of one component. Thread-safe. */
 public final class Hub implements Connections {
-  private final Map<String, Session> byClientId = new ConcurrentHashMap<>();
+  /** A client id is a device's own: what one device calls itself cannot end another's connection. */
+  private record Key(String device, String clientId) {
+    static Key of(Session session) {
+      return new Key(session.bound(), session.clientId());
+    }
+  }
+
+  private final Map<Key, Session> byClientId = new ConcurrentHashMap<>();
   private final Map<String, Set<Session>> byTopic = new ConcurrentHashMap<>();
   private final Map<String, Listener> byAddress = new ConcurrentHashMap<>();
 
@@ -26,17 +34,24 @@ public final class Hub implements Connections {
     byAddress.remove(address, listener);
   }
 
-  /** Makes the session the one of its client id and ends the one that was. */
-  void open(Session session) {
-    Session old = byClientId.put(session.clientId(), session);
+  /** Makes the session the one of its device's client id and ends the one that was, and the oldest ones of a device that has too many. */
+  void open(Session session, int maxPerDevice) {
+    Session old = byClientId.put(Key.of(session), session);
     if (old != null) {
       old.later(() -> old.disconnect(Session.SESSION_TAKEN_OVER));
     }
+    if (session.bound() == null) {
+      return;
+    }
+    List<Session> same = byClientId.values().stream().filter(each -> session.bound().equals(each.bound()))
+        .sorted(Comparator.comparingLong(Session::openedNs)).toList();
+    // The oldest go, not the new one: after an outage they are likely dead without knowing it.
+    same.stream().limit(Math.max(0, same.size() - maxPerDevice)).forEach(each -> each.later(each::superfluous));
   }
 
   void close(Session session) {
     if (session.clientId() != null) {
-      byClientId.remove(session.clientId(), session);
+      byClientId.remove(Key.of(session), session);
     }
     session.subscriptions().keySet().forEach(topic -> unsubscribe(topic, session));
   }
@@ -79,5 +94,13 @@ public final class Hub implements Connections {
     List<Session> sessions = byClientId.values().stream().filter(each -> deviceId.equals(each.identity())).toList();
     sessions.forEach(each -> each.later(() -> each.disconnect(reasonCode)));
     return sessions.size();
+  }
+
+  @Override
+  public int revalidate(String deviceId) {
+    List<Session> ended = byClientId.values().stream()
+        .filter(each -> (deviceId == null || deviceId.equals(each.identity())) && !each.granted()).toList();
+    ended.forEach(each -> each.later(each::revoked));
+    return ended.size();
   }
 }

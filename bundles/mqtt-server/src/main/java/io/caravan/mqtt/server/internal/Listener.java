@@ -5,13 +5,11 @@ import io.caravan.mqtt.server.Authenticator;
 import io.caravan.mqtt.server.MqttServerHeaders;
 import io.vertx.core.DeploymentOptions;
 import io.vertx.core.Vertx;
-import io.vertx.core.http.ClientAuth;
 import io.vertx.core.net.NetServerOptions;
-import io.vertx.core.net.PemKeyCertOptions;
-import io.vertx.core.net.PemTrustOptions;
 import java.net.BindException;
+import java.net.InetAddress;
 import java.util.List;
-import java.util.Set;
+import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -25,6 +23,10 @@ import org.apache.camel.Message;
 import org.apache.camel.Processor;
 import org.apache.camel.ProducerTemplate;
 import org.apache.camel.Suspendable;
+import org.apache.camel.health.HealthCheck;
+import org.apache.camel.health.HealthCheckRegistry;
+import org.apache.camel.health.HealthCheckResultBuilder;
+import org.apache.camel.impl.health.AbstractHealthCheck;
 import org.apache.camel.support.DefaultConsumer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -41,8 +43,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private static final long START_TIMEOUT_S = 10;
   private static final long REBIND_NS = TimeUnit.SECONDS.toNanos(1);
   private static final long REBIND_PAUSE_MS = 50;
-  /** Sockets that may be open beyond maxConnections, so that a client can be told that there are too many. */
-  private static final int SPARE_SOCKETS = 64;
+  private static final long TLS_REFRESH_MS = 2000;
 
   private final String name;
   private final Settings settings;
@@ -50,8 +51,10 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private final Supplier<Vertx> vertx;
   private final Authenticator authenticator;
   private final Seldom seldom = new Seldom(LOG);
+  /** Of its own, so that strangers cannot hide other warnings. */
+  private final Seldom refusals = new Seldom(LOG);
+  private final Door door;
   private final List<Loop> loops = new CopyOnWriteArrayList<>();
-  private final AtomicInteger sockets = new AtomicInteger();
   private final AtomicInteger accepted = new AtomicInteger();
   private final AtomicInteger inFlight = new AtomicInteger();
   private final AtomicLong inFlightBytes = new AtomicLong();
@@ -61,6 +64,9 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private String deployment;
   private String claimed;
   private Meters meters;
+  private volatile Tls tls;
+  private long tlsRefresh;
+  private HealthCheck tlsCheck;
   private ProducerTemplate receiptsSubscribed;
 
   public Listener(Endpoint endpoint, Processor processor, String name, Settings settings, Hub hub, Supplier<Vertx> vertx,
@@ -71,6 +77,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     this.hub = hub;
     this.vertx = vertx;
     this.authenticator = authenticator;
+    this.door = new Door(settings.maxPending, settings.maxPendingPerAddress, settings.connectsPerS, System::nanoTime);
   }
 
   @Override
@@ -78,13 +85,19 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     super.doStart();
     settings.checkFiles(name);
     suspended = false;
+    if (settings.tls()) {
+      tls = new Tls(name, settings, vertx.get());
+    }
     meters = Meters.of(getEndpoint().getCamelContext().getRegistry().lookupByName("metricsRegistry"), name,
-        accepted::get, inFlight::get);
+        accepted::get, door::pending, inFlight::get);
     try {
       listen();
     } catch (Exception e) {
       meters.close();
       throw e;
+    }
+    if (tls != null) {
+      watchTls(tls);
     }
     LOG.info("mqtt-server:{} listens on {}:{}{}", name, settings.host, actualPort, settings.tls() ? ", TLS" : "");
   }
@@ -135,19 +148,57 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   }
 
   private NetServerOptions options() {
-    NetServerOptions options = new NetServerOptions().setHost(settings.host).setPort(settings.port)
-        .setTcpKeepAlive(true).setSslHandshakeTimeout(settings.connectTimeoutMs).setSslHandshakeTimeoutUnit(TimeUnit.MILLISECONDS);
-    if (settings.tls()) {
-      options.setSsl(true).setEnabledSecureTransportProtocols(Set.of("TLSv1.2", "TLSv1.3"))
-          .setKeyCertOptions(new PemKeyCertOptions().setCertPath(settings.tlsCert).setKeyPath(settings.tlsKey));
-      if (!Settings.blank(settings.tlsClientCa)) {
-        options.setClientAuth(ClientAuth.REQUIRED).setTrustOptions(new PemTrustOptions().addCertPath(settings.tlsClientCa));
-      }
-      if (!Settings.blank(settings.tlsCrl)) {
-        options.addCrlPath(settings.tlsCrl);
+    return new NetServerOptions().setHost(settings.host).setPort(settings.port)
+        .setTcpKeepAlive(true);
+  }
+
+  private void watchTls(Tls watched) {
+    tlsRefresh = vertx.get().setPeriodic(TLS_REFRESH_MS, id -> vertx.get().executeBlocking(() -> {
+      watched.refresh();
+      return null;
+    }, false));
+    HealthCheckRegistry checks = HealthCheckRegistry.get(getEndpoint().getCamelContext());
+    if (checks != null) {
+      tlsCheck = new TlsCheck(name, watched);
+      checks.register(tlsCheck);
+    }
+  }
+
+  private void unwatchTls() {
+    if (tls == null) {
+      return;
+    }
+    vertx.get().cancelTimer(tlsRefresh);
+    HealthCheckRegistry checks = HealthCheckRegistry.get(getEndpoint().getCamelContext());
+    if (checks != null && tlsCheck != null) {
+      checks.unregister(tlsCheck);
+    }
+    tlsCheck = null;
+  }
+
+  /** Readiness: DOWN while the TLS files are not in order. A restart would not help, so no liveness. */
+  private static final class TlsCheck extends AbstractHealthCheck {
+    private final Tls tls;
+
+    TlsCheck(String name, Tls tls) {
+      super("caravan", "mqtt-server:" + name);
+      this.tls = tls;
+    }
+
+    @Override
+    public boolean isLiveness() {
+      return false;
+    }
+
+    @Override
+    protected void doCall(HealthCheckResultBuilder builder, Map<String, Object> options) {
+      String trouble = tls.trouble();
+      if (trouble == null) {
+        builder.up();
+      } else {
+        builder.message(trouble).down();
       }
     }
-    return options;
   }
 
   /** Stops reading; what was read is answered when its exchange ends, which Camel waits for before it stops the rest. */
@@ -168,6 +219,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     suspended = true;
     loops.forEach(loop -> loop.each(session -> session.disconnect(Session.SERVER_SHUTTING_DOWN)));
     unlisten();
+    unwatchTls();
     if (meters != null) {
       meters.close();
     }
@@ -199,7 +251,8 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   }
 
   /** Camel's exchange for a message; null if it cannot be made now. */
-  Exchange exchange(byte[] body, String topic, String deviceId, String contentType, String idempotencyKey, String traceparent) {
+  Exchange exchange(byte[] body, String topic, String deviceId, String contentType, String idempotencyKey, String signature,
+      String traceparent) {
     Exchange exchange = createExchange(false);
     Message message = exchange.getMessage();
     message.setBody(body);
@@ -211,6 +264,9 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     }
     if (idempotencyKey != null) {
       message.setHeader(MqttServerHeaders.IDEMPOTENCY_KEY, idempotencyKey);
+    }
+    if (signature != null) {
+      message.setHeader(MqttServerHeaders.SIGNATURE, signature);
     }
     if (traceparent != null) {
       message.setHeader(MqttServerHeaders.TRACEPARENT, traceparent);
@@ -236,7 +292,9 @@ public final class Listener extends DefaultConsumer implements Suspendable {
         answer = Publication.SUCCESS;
         meters.published(Meters.Outcome.DUPLICATE);
       } else if ("rejected".equals(outcome)) {
-        answer = Publication.PAYLOAD_FORMAT_INVALID;
+        String reason = exchange.getVariable("reason", String.class);
+        // Whose signature does not hold is told what a stranger is told; the message is kept all the same.
+        answer = "bad_signature".equals(reason) || "replayed".equals(reason) ? Publication.NOT_AUTHORIZED : Publication.PAYLOAD_FORMAT_INVALID;
         publication.detail = detail(exchange);
         meters.published(Meters.Outcome.REJECTED);
       } else {
@@ -287,17 +345,40 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     meters.published(outcome);
   }
 
-  /** Whether one more socket may be open. */
-  boolean admit() {
-    if (suspended || sockets.get() >= settings.maxConnections + SPARE_SOCKETS) {
-      return false;
-    }
-    sockets.incrementAndGet();
-    return true;
+  void throttled(long ms) {
+    meters.throttled(ms);
   }
 
-  void left() {
-    sockets.decrementAndGet();
+  void subscribed(Meters.Subscription outcome) {
+    meters.subscribed(outcome);
+  }
+
+  /** Counts a connection that was refused or ended, and says so now and then. */
+  void refused(Refusal refusal, InetAddress address, String detail) {
+    meters.refused(refusal);
+    refusals.warn("mqtt-server:{} refused or ended a connection of {}: {}{}", name, address.getHostAddress(), refusal.text,
+        detail == null ? "" : ": " + detail);
+  }
+
+  /** Whether a connection of this address may try; true is followed by one leave() of the door. */
+  boolean admit(InetAddress address) {
+    if (suspended) {
+      return false;
+    }
+    Refusal refusal = door.enter(address);
+    if (refusal != null) {
+      refused(refusal, address, null);
+    }
+    return refusal == null;
+  }
+
+  Door door() {
+    return door;
+  }
+
+  /** Null: not encrypted. */
+  Tls tls() {
+    return tls;
   }
 
   /** Whether one more connection may be accepted; each true is followed by one departed(). */
@@ -306,7 +387,6 @@ public final class Listener extends DefaultConsumer implements Suspendable {
       return true;
     }
     accepted.decrementAndGet();
-    seldom.warn("mqtt-server:{} refused a connection: {} are open, the limit maxConnections", name, settings.maxConnections);
     return false;
   }
 
@@ -314,15 +394,19 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     accepted.decrementAndGet();
   }
 
-  void receiptsSubscribed(String deviceId) {
-    if (Settings.blank(settings.onReceiptsSubscribed)) {
-      return;
-    }
+  /** Asks for the receipts on a worker thread; done is called on any thread when they were asked for. */
+  void receiptsSubscribed(List<String> deviceIds, Runnable done) {
     vertx.get().executeBlocking(() -> {
-      template().sendBodyAndHeader(settings.onReceiptsSubscribed, deviceId, MqttServerHeaders.DEVICE_ID, deviceId);
+      for (String each : deviceIds) {
+        template().sendBodyAndHeader(settings.onReceiptsSubscribed, each, MqttServerHeaders.DEVICE_ID, each);
+      }
       return null;
-    }, false).onFailure(e -> seldom.warn("mqtt-server:{} could not ask [{}] for a receipt: {}", name,
-        settings.onReceiptsSubscribed, e.toString()));
+    }, false).onComplete(result -> {
+      if (result.failed()) {
+        seldom.warn("mqtt-server:{} could not ask [{}] for a receipt: {}", name, settings.onReceiptsSubscribed, result.cause().toString());
+      }
+      done.run();
+    });
   }
 
   private synchronized ProducerTemplate template() {
@@ -330,10 +414,6 @@ public final class Listener extends DefaultConsumer implements Suspendable {
       receiptsSubscribed = getEndpoint().getCamelContext().createProducerTemplate();
     }
     return receiptsSubscribed;
-  }
-
-  void handshakeFailed(Throwable cause) {
-    LOG.debug("mqtt-server:{} a connection failed before it was accepted", name, cause);
   }
 
   void listening(int port) {

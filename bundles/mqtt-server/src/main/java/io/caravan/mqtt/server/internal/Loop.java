@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.mqtt.server.internal;
 
+import io.netty.channel.Channel;
 import io.netty.channel.ChannelPipeline;
 import io.netty.handler.codec.mqtt.MqttDecoder;
 import io.netty.handler.codec.mqtt.MqttEncoder;
+import io.netty.handler.ssl.SslHandler;
 import io.vertx.core.AbstractVerticle;
 import io.vertx.core.Promise;
 import io.vertx.core.net.NetServer;
 import io.vertx.core.net.NetServerOptions;
 import io.vertx.core.net.NetSocket;
 import io.vertx.core.net.impl.NetSocketInternal;
+import java.net.InetSocketAddress;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Queue;
@@ -41,31 +44,35 @@ final class Loop extends AbstractVerticle {
   public void start(Promise<Void> started) {
     nowMs = monotonicMs();
     vertx.setPeriodic(Math.min(SWEEP_MS, listener.settings().connectTimeoutMs), id -> sweep());
-    server = vertx.createNetServer(options).connectHandler(this::accept)
-        .exceptionHandler(e -> listener.handshakeFailed(e));
+    server = vertx.createNetServer(options).connectHandler(this::accept);
     server.listen().onSuccess(s -> listener.listening(s.actualPort())).<Void>mapEmpty().onComplete(started);
   }
 
   private void accept(NetSocket socket) {
-    if (!listener.admit()) {
-      socket.close();
+    NetSocketInternal internal = (NetSocketInternal) socket;
+    Channel channel = internal.channelHandlerContext().channel();
+    if (!(channel.remoteAddress() instanceof InetSocketAddress remote) || !listener.admit(remote.getAddress())) {
+      channel.close();
       return;
     }
-    NetSocketInternal internal = (NetSocketInternal) socket;
-    Session session = new Session(listener, this, internal);
+    SslHandler ssl = listener.tls() == null ? null : listener.tls().handler(channel.alloc());
+    Session session = new Session(listener, this, internal, remote.getAddress(), ssl);
     sessions.add(session);
-    ChannelPipeline pipeline = internal.channelHandlerContext().pipeline();
+    ChannelPipeline pipeline = channel.pipeline();
+    if (ssl != null) {
+      pipeline.addFirst("ssl", ssl);
+    }
     // The same three as in vertx-mqtt's server, whose endpoint hides the socket: it cannot pause reading, tell a
     // server keep-alive, answer many messages in one write, or see a user name without a password.
     pipeline.addBefore("handler", "mqttEncoder", MqttEncoder.INSTANCE);
-    pipeline.addBefore("handler", "mqttFraming", new Framing(session, listener.settings().maxPacketBytes));
+    pipeline.addBefore("handler", "mqttFraming", new Framing(session));
     pipeline.addBefore("handler", "mqttDecoder", new MqttDecoder(listener.settings().maxPacketBytes));
     session.start();
   }
 
   void ended(Session session) {
     if (sessions.remove(session)) {
-      listener.left();
+      session.leftDoor();
     }
   }
 
@@ -108,7 +115,7 @@ final class Loop extends AbstractVerticle {
     vertx.setTimer(delayMs, id -> task.run());
   }
 
-  private static long monotonicMs() {
+  static long monotonicMs() {
     return TimeUnit.NANOSECONDS.toMillis(System.nanoTime());
   }
 }

@@ -11,6 +11,7 @@ final class Publication implements AsyncCallback {
   /** The route failed: no answer, so that the device sends the message again. */
   static final int FAILED = -2;
   static final int SUCCESS = 0x00;
+  static final int NOT_AUTHORIZED = 0x87;
   static final int PAYLOAD_FORMAT_INVALID = 0x99;
 
   private final Session session;

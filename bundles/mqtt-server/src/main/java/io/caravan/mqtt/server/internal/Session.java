@@ -34,22 +34,26 @@ import io.netty.handler.codec.mqtt.MqttUnacceptableProtocolVersionException;
 import io.netty.handler.codec.mqtt.MqttUnsubAckMessage;
 import io.netty.handler.codec.mqtt.MqttUnsubAckPayload;
 import io.netty.handler.codec.mqtt.MqttUnsubscribeMessage;
+import io.netty.handler.ssl.SslHandler;
 import io.netty.util.ReferenceCountUtil;
 import io.vertx.core.net.impl.NetSocketInternal;
+import java.net.InetAddress;
 import java.nio.charset.StandardCharsets;
+import java.security.cert.Certificate;
 import java.security.cert.X509Certificate;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicBoolean;
-import javax.naming.InvalidNameException;
-import javax.naming.ldap.LdapName;
 import javax.net.ssl.SSLPeerUnverifiedException;
 import org.apache.camel.Exchange;
 
@@ -76,8 +80,10 @@ final class Session {
   private static final int TOPIC_FILTER_INVALID = 0x8F;
   private static final int TOPIC_NAME_INVALID = 0x90;
   private static final int RECEIVE_MAXIMUM_EXCEEDED = 0x93;
+  private static final int PACKET_TOO_LARGE = 0x95;
   private static final int TOPIC_ALIAS_INVALID = 0x94;
   private static final int QUOTA_EXCEEDED = 0x97;
+  private static final int ADMINISTRATIVE_ACTION = 0x98;
   private static final int RETAIN_NOT_SUPPORTED = 0x9A;
   private static final int QOS_NOT_SUPPORTED = 0x9B;
   private static final int SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E;
@@ -91,6 +97,8 @@ final class Session {
   private static final int NOT_WRITABLE = 8;
   private static final int SUSPENDED = 16;
   private static final int FAILED = 32;
+  private static final int RATE = 64;
+  private static final int SUBSCRIBING = 128;
 
   private static final int MAX_CLIENT_ID = 128;
   private static final int MAX_SUBSCRIPTIONS = 64;
@@ -99,6 +107,10 @@ final class Session {
   private static final int DEVICE_WINDOW = 32;
   /** A close right after DISCONNECT, with bytes unread, would reset the connection and lose the reason. */
   private static final long LINGER_MS = 250;
+  /** Then the socket is closed even if the client does not read what is still to be sent. */
+  private static final long CLOSE_MS = 2000;
+  /** A wrong credential is answered after this time to three times as much: guessing is slow, and no clock. */
+  private static final long REFUSAL_DELAY_MS = 100;
 
   private enum State { NEW, AUTHENTICATING, OPEN, FAILING, ENDED }
 
@@ -106,6 +118,15 @@ final class Session {
   private final Loop loop;
   private final NetSocketInternal socket;
   private final ChannelHandlerContext channel;
+  private final InetAddress address;
+  /** Null: not encrypted. */
+  private final SslHandler ssl;
+  private final long acceptedMs;
+  /** Counted by the Door. */
+  private boolean atDoor = true;
+  /** Verified; null without. */
+  private X509Certificate[] certificates;
+  private Tls.Material verifiedBy;
   private State state = State.NEW;
   private long decoded;
   private int paused;
@@ -115,13 +136,16 @@ final class Session {
 
   private volatile String clientId;
   private volatile String identity;
-  /** The only device it may act for; null: any. */
-  private String bound;
+  /** The only device it may act for; null: any. Like grant written once, before the Hub gets to know the session. */
+  private volatile String bound;
+  private volatile Authenticator.Grant grant;
   private boolean v5;
   private boolean problemInformation = true;
   private long keepAliveMs;
   private long lastPacketMs;
   private long connectedAtMs;
+  private volatile long openedNs;
+  private long endedMs;
 
   private final Deque<Publication> pending = new ArrayDeque<>();
   private int pendingQos1;
@@ -139,12 +163,15 @@ final class Session {
   private long maxOutgoingBytes = Long.MAX_VALUE;
   private int lastPacketId;
 
-  Session(Listener listener, Loop loop, NetSocketInternal socket) {
+  Session(Listener listener, Loop loop, NetSocketInternal socket, InetAddress address, SslHandler ssl) {
     this.listener = listener;
     this.loop = loop;
     this.socket = socket;
     this.channel = socket.channelHandlerContext();
-    this.lastPacketMs = loop.nowMs();
+    this.address = address;
+    this.ssl = ssl;
+    this.acceptedMs = Loop.monotonicMs();
+    this.lastPacketMs = acceptedMs;
   }
 
   void start() {
@@ -155,6 +182,16 @@ final class Session {
     socket.exceptionHandler(e -> close());
     socket.closeHandler(none -> ended0());
     socket.drainHandler(none -> resume(NOT_WRITABLE));
+    if (ssl != null) {
+      ssl.handshakeFuture().addListener(handshake -> {
+        Refusal refusal = handshake.isSuccess() ? null : Tls.refusal(handshake.cause());
+        if (refusal != null) {
+          // Netty's message about bytes that are no TLS has the bytes, a password perhaps.
+          listener.refused(refusal, address, refusal == Refusal.PLAINTEXT ? null : handshake.cause().getMessage());
+          close();
+        }
+      });
+    }
   }
 
   // ---------------------------------------------------------------------------------------------- reading
@@ -182,6 +219,7 @@ final class Session {
         if (type == MqttMessageType.CONNECT) {
           connect((MqttConnectMessage) message);
         } else {
+          listener.refused(Refusal.MALFORMED, address, null);
           close();
         }
         return;
@@ -205,7 +243,7 @@ final class Session {
 
   private void undecodable(Throwable cause) {
     if (state == State.NEW && cause instanceof MqttUnacceptableProtocolVersionException) {
-      refuse(0x01);
+      refuse(Refusal.PROTOCOL, 0x01);
     } else {
       refusePacket(MALFORMED);
     }
@@ -215,6 +253,8 @@ final class Session {
   void refusePacket(int reasonCode) {
     if (state == State.OPEN) {
       listener.published(Meters.Outcome.PROTOCOL);
+    } else if (state == State.NEW) {
+      listener.refused(reasonCode == PACKET_TOO_LARGE ? Refusal.TOO_LARGE : Refusal.MALFORMED, address, null);
     }
     disconnect(reasonCode);
   }
@@ -248,6 +288,35 @@ final class Session {
     }
   }
 
+  /** Whether what the connection was accepted for still holds. */
+  private void recheck() {
+    Refusal refusal = certificates == null ? null : certificateRefusal();
+    // Without a list in force nobody new comes in; who was good by the last one stays.
+    if (refusal != null && refusal != Refusal.CRL_UNUSABLE) {
+      listener.refused(refusal, address, null);
+      disconnect(ADMINISTRATIVE_ACTION);
+    } else if (!granted()) {
+      revoked();
+    }
+  }
+
+  private Refusal certificateRefusal() {
+    Tls.Material now = listener.tls() == null ? verifiedBy : listener.tls().material();
+    if (now == verifiedBy && certificates[0].getNotAfter().getTime() >= System.currentTimeMillis()) {
+      return null;
+    }
+    try {
+      now.verify(certificates);
+      verifiedBy = now;
+      return null;
+    } catch (Tls.Refused e) {
+      if (e.refusal == Refusal.CRL_UNUSABLE) {
+        verifiedBy = now;
+      }
+      return e.refusal;
+    }
+  }
+
   void suspend() {
     pause(SUSPENDED);
   }
@@ -263,16 +332,25 @@ final class Session {
   void sweep(long nowMs) {
     switch (state) {
       case NEW, AUTHENTICATING -> {
-        if (nowMs - lastPacketMs > listener.settings().connectTimeoutMs) {
+        // From the first moment, handshake included: who sends a byte now and then gets no more time.
+        if (nowMs - acceptedMs > listener.settings().connectTimeoutMs) {
+          listener.refused(Refusal.TIMEOUT, address, null);
           close();
         }
       }
       case OPEN -> {
         if (keepAliveMs > 0 && paused == 0 && nowMs - lastPacketMs > keepAliveMs + keepAliveMs / 2) {
           disconnect(KEEP_ALIVE_TIMEOUT);
+        } else {
+          recheck();
         }
       }
-      default -> { }
+      case FAILING -> recheck();
+      case ENDED -> {
+        if (nowMs - endedMs > CLOSE_MS) {
+          channel.channel().close();
+        }
+      }
     }
   }
 
@@ -282,7 +360,7 @@ final class Session {
     int level = message.variableHeader().version();
     v5 = level == 5;
     if (level < 4) {
-      refuse(0x01);
+      refuse(Refusal.PROTOCOL, 0x01);
       return;
     }
     MqttProperties properties = message.variableHeader().properties();
@@ -290,21 +368,21 @@ final class Session {
     boolean assigned = id == null || id.isEmpty();
     if (assigned && !v5 && !message.variableHeader().isCleanSession()
         || !assigned && (id.length() > MAX_CLIENT_ID || id.chars().anyMatch(Character::isISOControl))) {
-      refuse(CLIENT_ID_NOT_VALID);
+      refuse(Refusal.PROTOCOL, CLIENT_ID_NOT_VALID);
       return;
     }
     if (v5 && property(properties, MqttPropertyType.AUTHENTICATION_METHOD) != null) {
-      refuse(BAD_AUTHENTICATION_METHOD);
+      refuse(Refusal.PROTOCOL, BAD_AUTHENTICATION_METHOD);
       return;
     }
     // A will is accepted and never published; one that could not be accepted at all must be refused (MQTT 5, 3.1.2).
     if (v5 && message.variableHeader().isWillFlag()) {
       if (message.variableHeader().isWillRetain()) {
-        refuse(RETAIN_NOT_SUPPORTED);
+        refuse(Refusal.PROTOCOL, RETAIN_NOT_SUPPORTED);
         return;
       }
       if (message.variableHeader().willQos() > 1) {
-        refuse(QOS_NOT_SUPPORTED);
+        refuse(Refusal.PROTOCOL, QOS_NOT_SUPPORTED);
         return;
       }
     }
@@ -312,7 +390,7 @@ final class Session {
       int receiveMaximum = integer(properties, MqttPropertyType.RECEIVE_MAXIMUM, 65_535);
       long maximumPacket = Integer.toUnsignedLong(integer(properties, MqttPropertyType.MAXIMUM_PACKET_SIZE, -1));
       if (receiveMaximum == 0 || maximumPacket == 0) {
-        refuse(PROTOCOL_ERROR);
+        refuse(Refusal.PROTOCOL, PROTOCOL_ERROR);
         return;
       }
       outgoingWindow = Math.min(outgoingWindow, receiveMaximum);
@@ -325,45 +403,77 @@ final class Session {
     keepAliveMs = 1000L * (capped ? cap : asked);
     clientId = assigned ? "auto-" + UUID.randomUUID() : id;
     String username = message.variableHeader().hasUserName() ? message.payload().userName() : null;
-    String certificate = certificateName();
+    String certificate = null;
+    if (ssl != null && (certificates = peer()) != null) {
+      // Asked again: a handshake that resumed an earlier one did not look at the certificate.
+      Refusal refusal = certificateRefusal();
+      certificate = refusal == null ? Tls.deviceName(certificates[0]) : null;
+      if (certificate == null || username != null && !username.isEmpty() && !username.equals(certificate)) {
+        refuse(refusal == null ? Refusal.CERTIFICATE_NAME : refusal, NOT_AUTHORIZED);
+        return;
+      }
+    }
     identity = certificate != null ? certificate : username != null && !username.isEmpty() ? username : clientId;
     boolean sessionExpiry = integer(properties, MqttPropertyType.SESSION_EXPIRY_INTERVAL, 0) != 0;
     Authenticator authenticator = listener.authenticator();
     if (authenticator == null) {
-      accept(null, assigned, capped, sessionExpiry);
+      accept(Authenticator.Decision.accept(null), assigned, capped, sessionExpiry);
       return;
     }
     state = State.AUTHENTICATING;
     pause(AUTHENTICATING);
     byte[] password = message.variableHeader().hasPassword() ? message.payload().passwordInBytes() : null;
-    authenticator.authenticate(new Authenticator.ConnectRequest(listener.name(), clientId, username, password, certificate,
-            socket.remoteAddress().hostAddress(), level))
-        .whenComplete((decision, failure) -> later(() -> {
-          if (state != State.AUTHENTICATING) {
-            return;
-          }
-          if (failure != null || decision == null) {
-            listener.seldom().warn("mqtt-server:{} connection [{}] refused: the authenticator failed", listener.name(), clientId, failure);
-            refuse(SERVER_UNAVAILABLE);
-          } else if (decision.reasonCode() != 0) {
-            refuse(decision.reasonCode());
-          } else {
-            accept(decision.deviceId(), assigned, capped, sessionExpiry);
-          }
-          resume(AUTHENTICATING);
-        }));
+    CompletionStage<Authenticator.Decision> decided;
+    try {
+      decided = authenticator.authenticate(new Authenticator.ConnectRequest(listener.name(), clientId, username, password, certificate,
+          ssl != null, address.getHostAddress(), level));
+    } catch (RuntimeException e) {
+      decided = CompletableFuture.failedFuture(e);
+    }
+    decided.whenComplete((decision, failure) -> {
+      if (password != null) {
+        Arrays.fill(password, (byte) 0);
+      }
+      later(() -> decided(decision, failure, assigned, capped, sessionExpiry));
+    });
   }
 
-  private void accept(String deviceId, boolean assigned, boolean capped, boolean sessionExpiry) {
+  private void decided(Authenticator.Decision decision, Throwable failure, boolean assigned, boolean capped, boolean sessionExpiry) {
+    if (state != State.AUTHENTICATING) {
+      return;
+    }
+    if (failure == null && decision != null && decision.reasonCode() == 0) {
+      accept(decision, assigned, capped, sessionExpiry);
+      resume(AUTHENTICATING);
+      return;
+    }
+    if (failure != null || decision == null) {
+      listener.seldom().warn("mqtt-server:{} a connection of {} was refused: the authenticator failed", listener.name(), address.getHostAddress(), failure);
+    }
+    loop.after(REFUSAL_DELAY_MS + ThreadLocalRandom.current().nextLong(2 * REFUSAL_DELAY_MS + 1), () -> {
+      if (state == State.AUTHENTICATING) {
+        if (failure != null || decision == null) {
+          refuse(Refusal.UNAVAILABLE, SERVER_UNAVAILABLE);
+        } else {
+          refuse(Refusal.NOT_AUTHORIZED, decision.reasonCode());
+        }
+      }
+    });
+  }
+
+  private void accept(Authenticator.Decision decision, boolean assigned, boolean capped, boolean sessionExpiry) {
     if (!listener.enter()) {
-      refuse(QUOTA_EXCEEDED);
+      refuse(Refusal.CONNECTIONS, QUOTA_EXCEEDED);
       return;
     }
     state = State.OPEN;
+    leftDoor();
     connectedAtMs = System.currentTimeMillis();
-    if (deviceId != null) {
-      identity = deviceId;
-      bound = deviceId;
+    openedNs = System.nanoTime();
+    grant = decision.grant();
+    if (decision.deviceId() != null) {
+      identity = decision.deviceId();
+      bound = identity;
     } else if (listener.settings().ownOnly) {
       bound = identity;
     }
@@ -388,18 +498,54 @@ final class Session {
         properties.add(new IntegerProperty(MqttPropertyType.SESSION_EXPIRY_INTERVAL.value(), 0));
       }
     }
+    // First: a device that has read its CONNACK is listed, and revalidate() reaches it.
+    listener.hub().open(this, listener.settings().maxConnectionsPerDevice);
     write(connack(MqttConnectReturnCode.CONNECTION_ACCEPTED, properties));
-    listener.hub().open(this);
     if (listener.congested()) {
       pause(ALL_IN_FLIGHT);
     }
     if (listener.suspended()) {
       pause(SUSPENDED);
     }
+    // Whoever revokes asks the sessions in the Hub: what was revoked between the decision and now is noticed here.
+    if (!granted()) {
+      revoked();
+    }
+  }
+
+  /** Any thread: whether the connection may stay. */
+  boolean granted() {
+    Authenticator.Grant given = grant;
+    return given == null || given.valid();
+  }
+
+  void revoked() {
+    if (state != State.ENDED) {
+      listener.refused(Refusal.GRANT_ENDED, address, null);
+    }
+    disconnect(ADMINISTRATIVE_ACTION);
+  }
+
+  void superfluous() {
+    if (state != State.ENDED) {
+      listener.refused(Refusal.DEVICE_CONNECTIONS, address, null);
+    }
+    disconnect(QUOTA_EXCEEDED, "a device may have " + listener.settings().maxConnectionsPerDevice + " connections");
+  }
+
+  /** Notes a message; if they come too fast the socket rests, so that TCP holds the sender and nothing is lost. */
+  private void take(int bytes) {
+    long rest = grant == null ? 0 : grant.take(bytes);
+    if (rest > 0) {
+      pause(RATE);
+      listener.throttled(rest);
+      loop.after(rest, () -> resume(RATE));
+    }
   }
 
   /** @param reasonCode an MQTT 5 code, or 1 for the wrong protocol version */
-  private void refuse(int reasonCode) {
+  private void refuse(Refusal refusal, int reasonCode) {
+    listener.refused(refusal, address, null);
     int code = reasonCode;
     if (!v5 && code > 5) {
       code = switch (reasonCode) {
@@ -418,15 +564,11 @@ final class Session {
         new MqttConnAckVariableHeader(code, /* sessionPresent= */ false, properties));
   }
 
-  private String certificateName() {
-    if (!socket.isSsl() || Settings.blank(listener.settings().tlsClientCa)) {
-      return null;
-    }
+  private X509Certificate[] peer() {
     try {
-      X509Certificate certificate = (X509Certificate) socket.sslSession().getPeerCertificates()[0];
-      return new LdapName(certificate.getSubjectX500Principal().getName()).getRdns().stream()
-          .filter(rdn -> rdn.getType().equalsIgnoreCase("CN")).map(rdn -> rdn.getValue().toString()).findFirst().orElse(null);
-    } catch (SSLPeerUnverifiedException | InvalidNameException e) {
+      Certificate[] chain = ssl.engine().getSession().getPeerCertificates();
+      return Arrays.copyOf(chain, chain.length, X509Certificate[].class);
+    } catch (SSLPeerUnverifiedException e) {
       return null;
     }
   }
@@ -458,6 +600,7 @@ final class Session {
       disconnect(RECEIVE_MAXIMUM_EXCEEDED, "the receive maximum is " + listener.settings().receiveMaximum);
       return;
     }
+    take(message.payload().readableBytes());
     String topic = header.topicName();
     String device = device(topic, packetId);
     if (device == null) {
@@ -465,9 +608,10 @@ final class Session {
     }
     published++;
     byte[] body = ByteBufUtil.getBytes(message.payload());
-    Exchange exchange = properties.isEmpty() ? listener.exchange(body, topic, device, null, null, null)
+    // Not isEmpty(): Netty's does not count user properties.
+    Exchange exchange = !v5 ? listener.exchange(body, topic, device, null, null, null, null)
         : listener.exchange(body, topic, device, text(properties, MqttPropertyType.CONTENT_TYPE),
-            user(properties, "caravan-idempotency-key"), user(properties, "traceparent"));
+            user(properties, "caravan-idempotency-key"), user(properties, "caravan-signature"), user(properties, "traceparent"));
     Publication publication = new Publication(this, exchange, packetId, body.length);
     enqueue(publication);
     if (listener.take(body.length)) {
@@ -578,9 +722,7 @@ final class Session {
   private void flush(ByteBuf out) {
     if (out != null) {
       channel.writeAndFlush(out, channel.voidPromise());
-      if (!channel.channel().isWritable()) {
-        pause(NOT_WRITABLE);
-      }
+      rest();
     }
   }
 
@@ -602,6 +744,7 @@ final class Session {
       disconnect(SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
       return;
     }
+    take(0);
     List<MqttTopicSubscription> asked = message.payload().topicSubscriptions();
     int[] codes = new int[asked.size()];
     List<String> receipts = new ArrayList<>(1);
@@ -609,6 +752,8 @@ final class Session {
       String filter = asked.get(i).topicFilter();
       int qos = Math.min(1, asked.get(i).qualityOfService().value());
       codes[i] = refusal(filter, qos);
+      listener.subscribed(codes[i] == qos ? Meters.Subscription.GRANTED
+          : codes[i] == NOT_AUTHORIZED ? Meters.Subscription.NOT_AUTHORIZED : Meters.Subscription.REFUSED);
       if (codes[i] == qos) {
         subscriptions.put(filter, qos);
         listener.hub().subscribe(filter, this);
@@ -622,7 +767,11 @@ final class Session {
     write(new MqttSubAckMessage(fixed(MqttMessageType.SUBACK, MqttQoS.AT_MOST_ONCE),
         new MqttMessageIdAndPropertiesVariableHeader(message.variableHeader().messageId(), MqttProperties.NO_PROPERTIES),
         new MqttSubAckPayload(codes)));
-    receipts.forEach(listener::receiptsSubscribed);
+    if (!receipts.isEmpty() && !Settings.blank(listener.settings().onReceiptsSubscribed)) {
+      // One at a time: a device that subscribes over and over must not fill the queue of the workers.
+      pause(SUBSCRIBING);
+      listener.receiptsSubscribed(receipts, () -> later(() -> resume(SUBSCRIBING)));
+    }
   }
 
   private int refusal(String filter, int qos) {
@@ -683,6 +832,11 @@ final class Session {
   }
 
   private void send(Delivery delivery, int qos) {
+    if (qos == 0 && !channel.channel().isWritable()) {
+      // What a device does not read must not pile up; QoS 1 is bounded by the window.
+      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device does not read what it is sent"));
+      return;
+    }
     int packetId = 0;
     if (qos == 1) {
       do {
@@ -750,12 +904,20 @@ final class Session {
   private void end() {
     leave();
     channel.channel().config().setAutoRead(true);
-    loop.after(LINGER_MS, socket::close);
+    loop.after(LINGER_MS, () -> channel.channel().close());
   }
 
   private void close() {
     leave();
     socket.close();
+  }
+
+  /** The connection is accepted, or gone: not a stranger's any more. */
+  void leftDoor() {
+    if (atDoor) {
+      atDoor = false;
+      listener.door().leave(address);
+    }
   }
 
   private void ended0() {
@@ -769,6 +931,7 @@ final class Session {
     }
     boolean open = state == State.OPEN || state == State.FAILING;
     state = State.ENDED;
+    endedMs = Loop.monotonicMs();
     held.forEach(ReferenceCountUtil::release);
     held.clear();
     pending.clear();
@@ -788,6 +951,14 @@ final class Session {
 
   private void write(MqttMessage message) {
     channel.writeAndFlush(message, channel.voidPromise());
+    rest();
+  }
+
+  /** Who does not read its answers is not read either. */
+  private void rest() {
+    if (!channel.channel().isWritable() && state != State.ENDED) {
+      pause(NOT_WRITABLE);
+    }
   }
 
   private static MqttFixedHeader fixed(MqttMessageType type, MqttQoS qos) {
@@ -826,6 +997,11 @@ final class Session {
     return state == State.ENDED;
   }
 
+  /** Of the next packet: before a connection is accepted, small. */
+  int maxPacketBytes() {
+    return state == State.NEW ? Math.min(listener.settings().maxConnectBytes, listener.settings().maxPacketBytes) : listener.settings().maxPacketBytes;
+  }
+
   long decoded() {
     return decoded;
   }
@@ -837,6 +1013,16 @@ final class Session {
   /** Any thread. */
   String clientId() {
     return clientId;
+  }
+
+  /** Any thread. */
+  long openedNs() {
+    return openedNs;
+  }
+
+  /** Any thread. */
+  String bound() {
+    return bound;
   }
 
   /** Any thread. */
@@ -852,6 +1038,6 @@ final class Session {
   /** Any thread. */
   Connections.Connection describe() {
     return new Connections.Connection(clientId, identity, listener.name(), socket.remoteAddress().toString(), v5 ? 5 : 4,
-        socket.isSsl(), connectedAtMs, published, inFlight, List.copyOf(subscriptions.keySet()));
+        ssl != null, connectedAtMs, published, inFlight, List.copyOf(subscriptions.keySet()));
   }
 }

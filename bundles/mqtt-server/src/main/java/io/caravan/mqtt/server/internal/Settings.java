@@ -17,11 +17,18 @@ public final class Settings {
   public long connectTimeoutMs = 10_000;
   public int keepAliveSeconds = 300;
   public long failureDelayMs = 2000;
+  public int maxPending = 500;
+  public int maxPendingPerAddress = 100;
+  public int connectsPerS = 50;
+  public int maxConnectBytes = 4096;
+  public int maxConnectionsPerDevice = 4;
   public boolean ownOnly;
   public String tlsCert;
   public String tlsKey;
   public String tlsClientCa;
   public String tlsCrl;
+  /** Null: required if there is a tlsClientCa, else none. */
+  public String tlsClientAuth;
   public String onReceiptsSubscribed;
 
   /** @throws IllegalArgumentException names the option, its value and the rule */
@@ -36,11 +43,23 @@ public final class Settings {
     range(name, "connectTimeoutMs", connectTimeoutMs, 1, 3_600_000);
     range(name, "keepAliveSeconds", keepAliveSeconds, 1, 65_535);
     range(name, "failureDelayMs", failureDelayMs, 1, 3_600_000);
+    range(name, "maxPending", maxPending, 1, Door.MAX_ADDRESSES / 2);
+    range(name, "maxPendingPerAddress", maxPendingPerAddress, 1, Door.MAX_ADDRESSES / 2);
+    range(name, "connectsPerS", connectsPerS, 0, 100_000);
+    range(name, "maxConnectBytes", maxConnectBytes, 128, 268_435_455);
+    range(name, "maxConnectionsPerDevice", maxConnectionsPerDevice, 1, 1_000_000);
     if (tls() && (blank(tlsCert) || blank(tlsKey))) {
       throw new IllegalArgumentException("mqtt-server:" + name + " needs both tlsCert [" + tlsCert + "] and tlsKey [" + tlsKey + "]");
     }
     if (!tls() && (!blank(tlsClientCa) || !blank(tlsCrl))) {
       throw new IllegalArgumentException("mqtt-server:" + name + " has tlsClientCa or tlsCrl but no tlsCert and tlsKey: without them it would not be encrypted");
+    }
+    if (!clientAuth().equals("none") && blank(tlsClientCa)) {
+      throw new IllegalArgumentException("mqtt-server:" + name + " has tlsClientAuth [" + tlsClientAuth
+          + "] but no tlsClientCa: give the authorities of client certificates, or none");
+    }
+    if (!blank(tlsCrl) && blank(tlsClientCa)) {
+      throw new IllegalArgumentException("mqtt-server:" + name + " has tlsCrl [" + tlsCrl + "] but no tlsClientCa whose list it could be: give both");
     }
   }
 
@@ -54,6 +73,11 @@ public final class Settings {
     readable(name, "tlsKey", tlsKey);
     readable(name, "tlsClientCa", tlsClientCa);
     readable(name, "tlsCrl", tlsCrl);
+  }
+
+  /** none, optional or required. */
+  String clientAuth() {
+    return !blank(tlsClientAuth) ? tlsClientAuth : blank(tlsClientCa) ? "none" : "required";
   }
 
   boolean tls() {

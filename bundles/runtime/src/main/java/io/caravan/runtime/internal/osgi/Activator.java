@@ -66,6 +66,9 @@ public final class Activator implements BundleActivator {
         try {
             awaitCamel();
             LayeredConfig config = config();
+            if ("root".equals(System.getProperty("user.name"))) {
+                LOG.warn("This container runs as root, which it does not need: start it as another user, or with bin/caravan --as USER");
+            }
             classes = new BundleClassLoader(bundles);
             Thread.currentThread().setContextClassLoader(classes);
             OsgiDefaultCamelContext context = new OsgiDefaultCamelContext(bundles);
@@ -113,8 +116,8 @@ public final class Activator implements BundleActivator {
         Path etc = Path.of(bundles.getProperty("karaf.etc"));
         Map<String, String> arguments = new HashMap<>();
         System.getProperties().stringPropertyNames().forEach(p -> arguments.put(p, System.getProperty(p)));
-        return new LayeredConfig(List.of(etc.resolve("keys")), etc, Path.of(bundles.getProperty("karaf.base")), System.getenv(),
-                arguments);
+        return new LayeredConfig(List.of(etc.resolve("keys")), etc, Path.of(bundles.getProperty("karaf.base")),
+                Path.of(bundles.getProperty("karaf.data")), System.getenv(), arguments, true);
     }
 
     /** Any bundle or service may be what a pending route file waits for. */

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.shell.internal;
+
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class CommandAuditTest {
+
+    @ParameterizedTest
+    @ValueSource(strings = {"sink:list", "  sink:list --json ", "wal:peek dev-1/b7/42", "help", "*:help sink", "device:show dev-1", "logout", "log:display -n 10", ""})
+    void oneCommandThatOnlyReadsIsLeftOut(String line) {
+        assertFalse(CommandAudit.changes(line));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"sink:pause kafka", "sink:list; sink:pause kafka", "sink:list\nsink:pause kafka", "sink:list | tac x", "sink:list > x",
+        "sink:list $(sink:pause kafka)", "sink:list `x`", "sink:list & x", "x = { sink:list }", "sink:listing", "device:add dev-1", "shell:echo x", "list", "pause kafka",
+        "gateway:bundle", "dead:export x", "sink:list --x {y}", "sink:list (y)", "sink:list ${y}"})
+    void whatIsNotKnownToReadCountsAsAChange(String line) {
+        assertTrue(CommandAudit.changes(line));
+    }
+}

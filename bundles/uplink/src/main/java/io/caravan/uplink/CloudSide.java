@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink;
+
+import io.caravan.runtime.Audit;
+import io.caravan.runtime.Config;
+import io.caravan.uplink.internal.Connection;
+import io.caravan.uplink.internal.GatewaysFile;
+import io.caravan.uplink.internal.Limits;
+import io.caravan.uplink.internal.Listener;
+import io.caravan.uplink.internal.Refusals;
+import io.caravan.uplink.internal.ServerTls;
+import io.micrometer.core.instrument.Gauge;
+import io.micrometer.core.instrument.MeterRegistry;
+import io.vertx.core.http.ClientAuth;
+import io.vertx.core.http.HttpServerOptions;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
+import org.apache.camel.CamelContext;
+import org.apache.camel.health.HealthCheck;
+import org.apache.camel.health.HealthCheckRegistry;
+import org.apache.camel.health.HealthCheckResultBuilder;
+import org.apache.camel.impl.health.AbstractHealthCheck;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Puts the cloud's side together, and looks after its files every {@value #LOOK_MS} ms: who is not allowed any more is cut off in
+ * less than a second. Not the file system's events: they are lost on network file systems, and the ends of tokens come without one.
+ */
+final class CloudSide implements AutoCloseable {
+
+    static final long LOOK_MS = 200;
+    /** A file that is being rewritten in place has lines missing for a moment: nobody is cut off before it holds still, or for so long. */
+    private static final int RESTLESS_MAX = 3;
+
+    private static final Logger LOG = LoggerFactory.getLogger(CloudSide.class);
+    /** Not the stock component's name: what asks for that one before we are here gets it, without TLS, and Camel keeps it. */
+    private static final String COMPONENT = "uplink-server";
+
+    private final CamelContext context;
+    private final MeterRegistry meters;
+    private final GatewaysFile file;
+    private final ServerTls tls;
+    private final Listener listener;
+    private final Sessions sessions;
+    private final ScheduledExecutorService watch;
+    private final List<Gauge> gauges = new ArrayList<>();
+    private final HealthCheck health = new Check();
+    private int restless;
+    private boolean certificates;
+
+    CloudSide(CamelContext context, Config config, MeterRegistry meters) {
+        this.context = context;
+        this.meters = meters;
+        Refusals refusals = new Refusals(meters);
+        String auth = config.get("uplink.tls.client.auth");
+        tls = new ServerTls(new ServerTls.Options(config.getPath("uplink.tls.cert"), config.getPath("uplink.tls.key"),
+            path(config, "uplink.tls.client.ca.file"), path(config, "uplink.tls.crl.file"),
+            auth.equals("none") ? ClientAuth.NONE : auth.equals("required") ? ClientAuth.REQUIRED : ClientAuth.REQUEST,
+            config.getLong("uplink.handshake.timeout.ms")), refusals);
+        file = new GatewaysFile(config.getPath("uplink.gateways.file"));
+        sessions = new Sessions(file, tls, number(config, "uplink.max.frame.bytes"), number(config, "uplink.max.inflated.bytes"),
+            number(config, "uplink.max.batch.rows"), number(config, "uplink.sessions.max"), meters, refusals, this::audit);
+        listener = new Listener(new Listener.Options(config.getLong("uplink.handshake.timeout.ms"), number(config, "uplink.strangers.max")),
+            file, tls, new Limits(new Limits.Options(number(config, "uplink.handshake.per.s"), number(config, "uplink.handshake.address.per.s"),
+                number(config, "uplink.lock.failures"), number(config, "uplink.lock.address.failures"), config.getLong("uplink.lock.ms"))),
+            refusals, this::locked);
+        watch = Executors.newSingleThreadScheduledExecutor(task -> {
+            Thread thread = new Thread(task, "uplink-watch");
+            thread.setDaemon(true);
+            return thread;
+        });
+        gauges.add(Gauge.builder("caravan.uplink.strangers", listener, Listener::strangers).register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.gateways", file, f -> f.entries().size()).register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.gateways.problems", file, f -> f.problems().size()).register(meters));
+        context.getRegistry().bind("uplinkServerOptions", serverOptions(config));
+        context.getRegistry().bind("sessions", sessions);
+        context.getRegistry().bind("gateways", new GatewayRegistry(file, sessions, this::audit));
+        context.getRegistry().bind(COMPONENT, listener);
+        HealthCheckRegistry checks = HealthCheckRegistry.get(context);
+        if (checks != null) {
+            checks.register(health);
+        }
+        watch.scheduleWithFixedDelay(this::look, LOOK_MS, LOOK_MS, TimeUnit.MILLISECONDS);
+    }
+
+    private static HttpServerOptions serverOptions(Config config) {
+        return new HttpServerOptions()
+            .setWebSocketSubProtocols(List.of(Connection.PROTOCOL))
+            // Frames stay at the default: a larger one than the peer's limit kills the connection.
+            .setMaxWebSocketMessageSize(number(config, "uplink.max.frame.bytes"))
+            // Batches come compressed; a second time costs more than it saves.
+            .setPerFrameWebSocketCompressionSupported(false)
+            .setPerMessageWebSocketCompressionSupported(false)
+            // Whoever is cut off and does not answer is gone after a second all the same.
+            .setWebSocketClosingTimeout(1)
+            .setIdleTimeout(number(config, "uplink.idle.timeout.ms")).setIdleTimeoutUnit(TimeUnit.MILLISECONDS)
+            .setMaxInitialLineLength(1024)
+            .setMaxHeaderSize(8192);
+    }
+
+    private static int number(Config config, String key) {
+        return Math.toIntExact(config.getLong(key));
+    }
+
+    private static Path path(Config config, String key) {
+        return config.get(key).isEmpty() ? null : config.getPath(key);
+    }
+
+    private Audit audit() {
+        return context.getRegistry().lookupByNameAndType("audit", Audit.class);
+    }
+
+    private void locked(String what, String gateway, String address) {
+        LOG.warn("{} locked out after repeated failures: gateway id [{}], address {}", what, gateway, address);
+        meters.counter("caravan.uplink.lockouts", "what", what).increment();
+        Audit log = audit();
+        if (log != null) {
+            // Off the event loop: it waits for the disk.
+            watch.execute(() -> {
+                try {
+                    log.record("gateway.lockout", gateway, "ok", Map.of("what", what, "address", address));
+                } catch (RuntimeException e) {
+                    LOG.error("lock-out of [{}] from {} could not be written to the audit log", gateway, address, e);
+                }
+            });
+        }
+    }
+
+    private void look() {
+        try {
+            if (tls.look()) {
+                certificates = true;
+            }
+            if (file.look() && ++restless < RESTLESS_MAX) {
+                return;
+            }
+            restless = 0;
+            boolean all = certificates;
+            certificates = false;
+            sessions.recheck(all);
+        } catch (RuntimeException e) {
+            LOG.error("uplink could not look after its files", e);
+        }
+    }
+
+    @Override
+    public void close() throws Exception {
+        watch.shutdownNow();
+        HealthCheckRegistry checks = HealthCheckRegistry.get(context);
+        if (checks != null) {
+            checks.unregister(health);
+        }
+        for (String bean : List.of("gateways", "sessions", "uplinkServerOptions", COMPONENT)) {
+            context.getRegistry().unbind(bean);
+        }
+        // The context keeps what it has resolved; the next start brings its own.
+        context.removeComponent(COMPONENT);
+        sessions.close();
+        gauges.forEach(meters::remove);
+    }
+
+    /** Like a route file that does not load: what is good works on, and /readyz is red until somebody has mended the rest. */
+    private final class Check extends AbstractHealthCheck {
+
+        Check() {
+            super("caravan", "uplink-trust");
+        }
+
+        @Override
+        public boolean isLiveness() {
+            return false;
+        }
+
+        @Override
+        protected void doCall(HealthCheckResultBuilder builder, Map<String, Object> options) {
+            List<String> problems = new ArrayList<>(file.problems());
+            if (tls.problem() != null) {
+                problems.add(tls.problem());
+            }
+            if (problems.isEmpty()) {
+                builder.up();
+            } else {
+                builder.down().message(String.join("; ", problems));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.uplink;
+
+import java.io.IOException;
+import java.util.List;
+
+/**
+ * Bean {@code gateways} of the cloud: the registry of gateways, {@code uplink.gateways.file}, as the shell's commands change it.
+ *
+ * <p>The file stays what people may edit as well: a change rewrites one line, keeps all others with their comments, and is on
+ * disk when the method returns. What takes rights away is in force at once, live connections included, also when it could
+ * not be written; the method then throws. Of a token only its SHA-256 is kept. Every change is in the audit log. Methods
+ * that change something throw IllegalArgumentException when the id breaks its rule or the gateway is not (or already) there,
+ * and IOException when the file cannot be written. Thread-safe; not to be called on an event loop.
+ */
+public interface Gateways {
+
+    /** ACTIVE, REVOKED, or INVALID: its line breaks a rule, so it is refused ({@link Gateway#problem}). */
+    enum Status { ACTIVE, REVOKED, INVALID }
+
+    /** What a client certificate with the gateway's id as CN is worth: nothing, as good as a token, compulsory. */
+    enum Certificate { NO, ACCEPTED, REQUIRED }
+
+    /**
+     * @param id          first 8 hex digits of its SHA-256: names it, and is no secret
+     * @param notBeforeMs null: valid already
+     * @param notAfterMs  null: does not expire
+     */
+    record Token(String id, Long notBeforeMs, Long notAfterMs) { }
+
+    /**
+     * @param note             free text for people; null: none
+     * @param problem          which rule its line breaks; null: none
+     * @param connectedSinceMs wall-clock milliseconds; null, and so are the next three: not connected
+     * @param credential       what it showed: {@code token 1a2b3c4d}, {@code certificate 0F1E...}, or both
+     * @param version          of its software; null before hello
+     */
+    record Gateway(String id, Status status, List<Token> tokens, Certificate certificate, String note, String problem,
+        Long connectedSinceMs, String address, String credential, String version) { }
+
+    /**
+     * @param token the new token, to be seen here only; null: the gateway has none
+     */
+    record Enrolment(Gateway gateway, String token) {
+
+        /** Leaves the token out. */
+        @Override
+        public String toString() {
+            return "Enrolment[gateway=" + gateway.id() + "]";
+        }
+    }
+
+    /** @return sorted by id */
+    List<Gateway> list();
+
+    /**
+     * @param withToken   make a token; without one the certificate must be allowed
+     * @param note        null: none
+     * @param notAfterMs  of the token; null: does not expire
+     */
+    Enrolment add(String id, Certificate certificate, boolean withToken, String note, Long notAfterMs) throws IOException;
+
+    /**
+     * Gives a gateway a new token. The newest valid one stays valid for {@code overlapMs}, all others end at once.
+     *
+     * @param overlapMs  0: connections made with the old token are cut
+     * @param notAfterMs of the new token; null: does not expire
+     */
+    Enrolment rotate(String id, long overlapMs, Long notAfterMs) throws IOException;
+
+    /** Refuses the gateway and cuts its connection. Undone by {@link #restore}. */
+    Gateway revoke(String id) throws IOException;
+
+    /** Makes a revoked gateway active again, with a new token if it had one; the old ones are gone. */
+    Enrolment restore(String id) throws IOException;
+
+    /** Forgets the gateway, valid line or not, and cuts its connection; its data stays. */
+    void remove(String id) throws IOException;
+
+    /** @return what is wrong with the file, one sentence each; empty: nothing */
+    List<String> problems();
+}
