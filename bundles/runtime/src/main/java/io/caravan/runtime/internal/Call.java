@@ -6,15 +6,9 @@ import io.vertx.core.Context;
 import io.vertx.core.http.HttpServerRequest;
 import io.vertx.core.http.impl.HttpServerRequestInternal;
 import java.net.InetAddress;
-import java.security.cert.X509Certificate;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
-import javax.naming.InvalidNameException;
-import javax.naming.ldap.LdapName;
-import javax.naming.ldap.Rdn;
-import javax.net.ssl.SSLPeerUnverifiedException;
-import javax.net.ssl.SSLSession;
 import org.apache.camel.Exchange;
 import org.apache.camel.component.platform.http.vertx.HttpMessage;
 
@@ -34,7 +28,7 @@ public final class Call implements HttpCall {
     private final String certificateName;
     private final Map<Class<?>, Object> attached = new ConcurrentHashMap<>(4);
 
-    private Call(HttpServerRequest request, Networks proxies, Refusals refusals) {
+    private Call(HttpServerRequest request, Networks proxies, Refusals refusals, TlsFiles tls) {
         this.request = request;
         this.path = rawPath(request.uri());
         this.refusals = refusals;
@@ -42,11 +36,12 @@ public final class Call implements HttpCall {
         this.proxied = proxies.contains(peer);
         InetAddress client = proxied ? proxies.client(peer, request.headers().getAll("X-Forwarded-For")) : peer;
         this.address = Networks.text(client);
-        this.certificateName = request.isSSL() ? name(request.sslSession()) : null;
+        this.certificateName = request.isSSL() ? tls.clientName(request.sslSession()) : null;
     }
 
-    static Call begin(HttpServerRequest request, Networks proxies, Refusals refusals) {
-        Call call = new Call(request, proxies, refusals);
+    /** @param tls null for plain HTTP */
+    static Call begin(HttpServerRequest request, Networks proxies, Refusals refusals, TlsFiles tls) {
+        Call call = new Call(request, proxies, refusals, tls);
         context(request).putLocal(Call.class, call);
         return call;
     }
@@ -144,21 +139,5 @@ public final class Call implements HttpCall {
         }
         String name = host.replaceFirst(":\\d*$", "");
         return name.equalsIgnoreCase("localhost") || name.matches("\\d{1,3}(\\.\\d{1,3}){3}") || name.matches("\\[[0-9A-Fa-f:.]+]");
-    }
-
-    private static String name(SSLSession session) {
-        try {
-            X509Certificate certificate = (X509Certificate) session.getPeerCertificates()[0];
-            List<Rdn> names = new LdapName(certificate.getSubjectX500Principal().getName()).getRdns();
-            // The most specific one stands last.
-            for (int i = names.size() - 1; i >= 0; i--) {
-                if (names.get(i).getType().equalsIgnoreCase("CN")) {
-                    return names.get(i).getValue().toString();
-                }
-            }
-            return null;
-        } catch (SSLPeerUnverifiedException | InvalidNameException e) {
-            return null;
-        }
     }
 }

@@ -193,7 +193,7 @@ final class HttpServer extends VertxPlatformHttpServer {
             refuse(request, refusal);
             return;
         }
-        Call.begin(request, limits.proxies(), refusals);
+        Call.begin(request, limits.proxies(), refusals, tls);
         router.handle(request);
     }
 
@@ -246,14 +246,11 @@ final class HttpServer extends VertxPlatformHttpServer {
     }
 
     private void renew() {
-        String broken = tls.broken();
+        String broken = tls.load();
         if (broken != null) {
             LOG.error("The HTTP server goes on with the certificates it has: {}", broken);
-            return;
+        } else {
+            LOG.info("The HTTP server took its certificates anew");
         }
-        HttpServerOptions next = new HttpServerOptions();
-        tls.apply(next);
-        server.updateSSLOptions(next.getSslOptions(), true).onSuccess(done -> LOG.info("The HTTP server took its certificates anew"))
-                .onFailure(e -> LOG.error("The HTTP server could not take its certificates anew: restart it", e));
     }
 }

@@ -208,15 +208,19 @@ class HttpTlsTest {
                 assertThrows(IOException.class, () -> who(caravan, "other-d1", protocol), "same name, another authority");
                 assertEquals("127.0.0.1 true false gone", who(caravan, "ca-gone", protocol));
             }
-            replace("gone.crl", "ca.crl");
-            await(() -> {
-                try {
-                    who(caravan, "ca-gone");
-                    return false;
-                } catch (IOException e) {
-                    return true;
-                }
-            });
+            try (RawClient live = connect(caravan, "ca-gone")) {
+                assertEquals("127.0.0.1 true false gone", live.send(GET).read().body());
+                replace("gone.crl", "ca.crl");
+                await(() -> {
+                    try {
+                        who(caravan, "ca-gone");
+                        return false;
+                    } catch (IOException e) {
+                        return true;
+                    }
+                });
+                assertEquals("127.0.0.1 true false null", live.send(GET).read().body(), "the connection stays, its certificate says nothing any more");
+            }
             assertEquals("127.0.0.1 true false d1", who(caravan, "ca-d1"), "the others go on");
         }
     }

@@ -153,7 +153,9 @@ class DamageTest {
                 assertEquals("1101", row(file, "SELECT max(seq) FROM wal"), what);
             }
             assertEquals("", row(file, "SELECT * FROM ledger WHERE log = 'wal' AND unaccounted <> 0"), what);
-            assertEquals(row(directory.resolve("live/gateway.db"), "SELECT log_id FROM meta"), row(file, "SELECT log_id FROM meta"), what);
+            // Another id where it could not be told any more how far the outbox was numbered, and only there.
+            boolean told = row(file, "SELECT detail FROM incident").contains("the outbox has a new log id");
+            assertEquals(told, !row(directory.resolve("live/gateway.db"), "SELECT log_id FROM meta").equals(row(file, "SELECT log_id FROM meta")), what);
         }
         assertEquals(rounds, detected);
         System.out.println("-wal frames: " + detected + "/" + rounds + " detected, " + salvaged + " rows salvaged, " + lostRows + " lost");

@@ -9,6 +9,7 @@ import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufUtil;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelOption;
 import io.netty.handler.codec.mqtt.MqttConnAckMessage;
 import io.netty.handler.codec.mqtt.MqttConnAckVariableHeader;
 import io.netty.handler.codec.mqtt.MqttConnectMessage;
@@ -348,7 +349,7 @@ final class Session {
       case FAILING -> recheck();
       case ENDED -> {
         if (nowMs - endedMs > CLOSE_MS) {
-          channel.channel().close();
+          cut();
         }
       }
     }
@@ -904,7 +905,20 @@ final class Session {
   private void end() {
     leave();
     channel.channel().config().setAutoRead(true);
-    loop.after(LINGER_MS, () -> channel.channel().close());
+    loop.after(LINGER_MS, this::cut);
+  }
+
+  /**
+   * Whoever does not read would not see an orderly end either: Vert.x' part of the pipeline would wait until he has read what was
+   * written, and the kernel keep the connection for minutes.
+   */
+  private void cut() {
+    if (channel.channel().isWritable()) {
+      channel.channel().close();
+    } else {
+      channel.channel().config().setOption(ChannelOption.SO_LINGER, 0);
+      channel.channel().unsafe().close(channel.channel().voidPromise());
+    }
   }
 
   private void close() {
