@@ -39,7 +39,7 @@ class SinkAnalyticsIT {
     gateway = Distribution.unpack("gateway", "sink-analytics-gateway");
     db = gateway.home.resolve("data/caravan/gateway.db");
     token = Files.writeString(gateway.home.resolve("analytics.token"), "right\n");
-    configure("");
+    configure(receiver.url());
     gateway.with("mqtt.server.port", Ports.free()).with("uplink.enabled", false).with("gateway.id", "gw-it")
         .with("sink.retry.max.ms", 1_000).with("sink.probe.ms", 500).start().awaitReady();
     gateway.shell("feature:install caravan-sink-analytics");
@@ -64,11 +64,11 @@ class SinkAnalyticsIT {
         receiver.taken());
   }
 
-  private void configure(String more) throws Exception {
+  private void configure(String url) throws Exception {
     Path cfg = gateway.home.resolve("etc/io.caravan.sink.analytics.cfg");
-    Path saved = Files.writeString(cfg.resolveSibling("sink.analytics.saved"), "sink.analytics.url = " + receiver.url()
+    Path saved = Files.writeString(cfg.resolveSibling("sink.analytics.saved"), "sink.analytics.url = " + url
         + "\nsink.analytics.ca.file = " + receiver.ca() + "\nsink.analytics.token.file = " + token
-        + "\nsink.analytics.answer.timeout.ms = 2000\n" + more + "\n");
+        + "\nsink.analytics.answer.timeout.ms = 2000\n");
     Files.move(saved, cfg, StandardCopyOption.REPLACE_EXISTING, StandardCopyOption.ATOMIC_MOVE);
   }
 
@@ -119,12 +119,12 @@ class SinkAnalyticsIT {
 
   @Test
   void aChangedKeyIsInForceWithoutARestart() throws Exception {
-    configure("sink.analytics.url = http://example.org/rows");
+    configure("http://example.org/rows");
     await().atMost(SOON).until(() -> {
       post("k1", 1);
       return state().equals("failed,misconfigured");
     });
-    configure("");
+    configure(receiver.url());
     awaitState("running,");
   }
 }
