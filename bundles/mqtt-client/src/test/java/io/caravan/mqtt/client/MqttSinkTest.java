@@ -457,11 +457,21 @@ class MqttSinkTest {
     listen(broker.url(), "#");
     MqttSink sink = sink(broker.url());
     Row big = row(3, "d1", "k3", "\"" + "x".repeat(1_000) + "\"");
-    SinkException e = assertThrows(SinkException.class, () -> sink.deliver(new Batch("mqtt", 1, 3, List.of(row(1, "d1", "k1"), row(2, "d1", "k2"), big))));
+    SinkException e = refused(sink, new Batch("mqtt", 1, 3, List.of(row(1, "d1", "k1"), row(2, "d1", "k2"), big)));
     assertEquals("RECORD too_large", e.kind() + " " + e.reason(), e.getMessage());
     assertTrue(e.refused().isEmpty());
     sink.deliver(new Batch("mqtt", 1, 2, List.of(row(1, "d1", "k1"), row(2, "d1", "k2"))));
-    assertEquals(Kind.RECORD, assertThrows(SinkException.class, () -> sink.deliver(new Batch("mqtt", 3, 3, List.of(big)))).kind());
+    assertEquals(Kind.RECORD, refused(sink, new Batch("mqtt", 3, 3, List.of(big))).kind());
+  }
+
+  /** mosquitto closes right behind its answer: where the end is noticed before the answer is read, the template tries again. */
+  private static SinkException refused(MqttSink sink, Batch batch) {
+    for (int attempt = 1;; attempt++) {
+      SinkException e = assertThrows(SinkException.class, () -> sink.deliver(batch));
+      if (!e.reason().equals("unavailable") || attempt == 20) {
+        return e;
+      }
+    }
   }
 
   // ---- TLS, route, metrics
