@@ -298,9 +298,10 @@ class SpaceTest {
             try (Fixture fixture = new Fixture(TestConfig.at(file))) {
                 Device device = new Device(fixture);
                 assertTrue(device.send(100));
-                // The mapped -shm file is the one that must not be met: between the look at it and the write there is a moment.
-                String[] files = {file + "-shm", file + "-wal", file.toString()};
-                chattr("+i", file.toString(), file + "-wal", file + "-shm");
+                // Not the mapped -shm file: between the look at it and a background checkpoint's write there is a moment, and the
+                // kernel answers a write to it with SIGBUS, which would end this test's own process.
+                String[] files = {file.toString(), file + "-wal"};
+                chattr("+i", files);
                 try {
                     assertFalse(device.send(1), "nothing is acknowledged");
                     await("REFUSING", () -> fixture.wal.state() == WalState.REFUSING);
