@@ -11,7 +11,7 @@ import java.util.Objects;
  *                      {@code deviceSeq} as 16 decimal digits, so that text order is numeric order
  * @param correlationId UUIDv7
  * @param deviceId      sender
- * @param kind          telemetry, event, capabilities or command-status
+ * @param kind          telemetry, event, capabilities, command-status or reported
  * @param lane          live or historical, as the device flagged it
  * @param bootId        the device's boot, null where the device does not number its messages
  * @param deviceSeq     number within the boot, from 1; 0: none

@@ -42,6 +42,8 @@ final class Salvage {
     private static final long SLACK_BYTES = 16 << 20;
     /** No page holds more rows of any kind: bounds what a damaged number can claim. */
     private static final long ROWS_PER_PAGE = 512;
+    private static final int USER_VERSION = 60;
+    private static final int FIRST_WITH_COMMANDS = 4;
     private static final Set<String> KINDS = Set.of("telemetry", "event", "capabilities", "command-status");
     private static final Set<String> SCANNED = Set.of("wal", "outbox", "rejected");
 
@@ -90,6 +92,8 @@ final class Salvage {
     private long damagedRows;
     private long uncommitted;
     private boolean versionOne;
+    /** Of a version that had no commands yet; false also where the version cannot be read. */
+    private boolean beforeCommands;
 
     private Salvage(Pages pages, Quarantine quarantine, BooleanSupplier stop) {
         this.pages = pages;
@@ -186,6 +190,10 @@ final class Salvage {
             }
         });
         versionOne = named.contains("wal") && named.contains("sink_range") && !named.contains("incident");
+        ByteBuffer header = ByteBuffer.allocate(Pages.SIZE);
+        pages.page(1, header);
+        int version = header.getInt(USER_VERSION);
+        beforeCommands = named.contains("wal") && !named.contains("command") && version > 0 && version < FIRST_WITH_COMMANDS;
     }
 
     private boolean fits(Table table, Object[] values, int first) {
@@ -246,7 +254,7 @@ final class Salvage {
 
     private void smallTables() throws IOException, SQLException {
         for (Table table : tables.values()) {
-            if (SCANNED.contains(table.name) || versionOne && table.rootFound == 0) {
+            if (SCANNED.contains(table.name) || (versionOne || beforeCommands) && table.rootFound == 0) {
                 continue;
             }
             table.broken = walk(table, table.rootFound > 0 ? table.rootFound : table.root);
@@ -449,11 +457,14 @@ final class Salvage {
         sequence("wal", high);
         sequence("outbox", outboxHigh);
         sequence("rejected", Math.max(sequences.getOrDefault("rejected", 0L), number("SELECT coalesce(max(id), 0) FROM rejected")));
+        sequence("command", Math.max(sequences.getOrDefault("command", 0L),
+                number("SELECT max(coalesce((SELECT max(seq) FROM command), 0), coalesce((SELECT max(command_seq) FROM command_event), 0))")));
         sequence("incident", Math.max(sequences.getOrDefault("incident", 0L), number("SELECT coalesce(max(id), 0) FROM incident")));
 
         long retained = meta(high, outboxKnown);
         SeqSet lost = lost(retained, high);
         sinks(high, outboxHigh, lost);
+        commands(missing);
         outbox();
         progress();
 
@@ -559,10 +570,16 @@ final class Salvage {
 
     /** Cursors that the ledger vouches for stay; a sink whose cursor is not certain begins again at the oldest row. */
     private void sinks(long high, long outboxHigh, SeqSet lost) throws SQLException {
-        execute("INSERT OR IGNORE INTO sink (name, log, internal) VALUES ('rollup', 'wal', 1), ('passthrough', 'wal', 1), ('uplink', 'outbox', 1)",
+        if (beforeCommands) { // as the new version would have made it: nothing in this log is an answer to a command
+            execute("INSERT OR REPLACE INTO sink (name, log, internal, start_seq) VALUES ('answers', 'wal', 1, " + (high + 1) + ")",
+                    "INSERT OR REPLACE INTO sink_range (sink, first_seq, acked_seq, inflight_seq) VALUES ('answers', " + (high + 1) + ", " + high + ", " + high
+                            + ")");
+        }
+        execute("INSERT OR IGNORE INTO sink (name, log, internal) VALUES ('rollup', 'wal', 1), ('passthrough', 'wal', 1), ('answers', 'wal', 1),"
+                        + " ('uplink', 'outbox', 1)",
                 // A sink whose row is gone and whose work is known.
                 "INSERT OR IGNORE INTO sink (name) SELECT sink FROM sink_range UNION SELECT sink FROM dead_letter",
-                "UPDATE sink SET internal = name IN ('rollup', 'passthrough', 'uplink')",
+                "UPDATE sink SET internal = name IN ('rollup', 'passthrough', 'answers', 'uplink')",
                 "UPDATE sink SET log = iif(name = 'uplink', 'outbox', 'wal')",
                 "UPDATE sink SET state = 'running' WHERE state NOT IN ('running', 'paused', 'failed')",
                 "DELETE FROM dead_letter WHERE seq < 1 OR state NOT IN ('dead', 'requeued', 'discarded')");
@@ -629,6 +646,40 @@ final class Salvage {
         execute("INSERT INTO discarded (sink, reason, row_count) SELECT name, 'lost', dead - " + open + " FROM sink WHERE dead > " + open
                         + " ON CONFLICT (sink, reason) DO UPDATE SET row_count = row_count + excluded.row_count",
                 "UPDATE sink SET dead = " + open + " WHERE dead > " + open);
+    }
+
+    /**
+     * What says that a command was published may be among what is gone: where that can be, an open one counts as published, for nothing
+     * may be carried out twice. A command whose row is gone and whose history still waits for the cloud is known to it alone by that: it
+     * would be sent again, so it is made known here again, as published. The history of others is of no use.
+     */
+    private void commands(String missing) throws SQLException {
+        Table command = tables.get("command");
+        execute("DELETE FROM command_event WHERE command_seq NOT IN (SELECT seq FROM command)");
+        if (command.broken == 0 && missing.isEmpty() && pages.wal().missing(true).isEmpty() && pages.wal().damage().isEmpty()) {
+            return;
+        }
+        long again = number("SELECT coalesce(max(seq), 0) FROM command");
+        execute("INSERT OR IGNORE INTO command (command_id, device_id, name, arguments, content_hash, origin, issued_by, status, reason, revision,"
+                + " accepted_at_ms, expires_at_ms, os_boot_id, deadline_mono_ms, answer_until_mono_ms, attempts, attempted_at_ms, attempted_mono_ms,"
+                + " final_at_ms)"
+                + " SELECT id, device_id, coalesce(name, 'unknown'), '{}', x'', 'cloud', 'salvage', status, reason, max(revision), at_ms, at_ms, '', 0, 0, 1,"
+                + " at_ms, 0, iif(status IN ('ACCEPTED', 'QUEUED', 'SENT', 'DELIVERED'), NULL, at_ms)"
+                + " FROM (SELECT device_id, json_extract(b, '$.command_id') AS id, CAST(json_extract(b, '$.revision') AS INTEGER) AS revision,"
+                + "   json_extract(b, '$.status') AS status, json_extract(b, '$.reason') AS reason, CAST(json_extract(b, '$.at_ms') AS INTEGER) AS at_ms,"
+                + "   max(json_extract(b, '$.name')) OVER (PARTITION BY json_extract(b, '$.command_id')) AS name"
+                + "   FROM (SELECT device_id, iif(json_valid(body), body, '{}') AS b FROM outbox WHERE kind = 'command'))"
+                + " WHERE typeof(id) = 'text' AND revision > 0 AND typeof(status) = 'text' AND at_ms IS NOT NULL GROUP BY id");
+        long madeKnown = number("SELECT count(*) FROM command WHERE seq > " + again);
+        if (madeKnown > 0) {
+            notes.add(madeKnown + " commands are known by their history only");
+        }
+        long open = number("SELECT count(*) FROM command WHERE final_at_ms IS NULL AND attempts = 0 AND idempotent = 0");
+        if (open > 0) {
+            notes.add(open + " commands may have been published or not and are not published again");
+            execute("UPDATE command SET attempts = 1, attempted_at_ms = accepted_at_ms, attempted_mono_ms = 0, answer_until_mono_ms = 0"
+                    + " WHERE final_at_ms IS NULL AND attempts = 0 AND idempotent = 0");
+        }
     }
 
     /** Windows whose last revision may be among the lost rows of the outbox are emitted again; the cloud keeps the highest one. */

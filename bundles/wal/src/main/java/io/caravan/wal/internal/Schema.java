@@ -17,8 +17,8 @@ import java.util.UUID;
  * transaction together with {@code user_version}.
  */
 enum Schema {
-    GATEWAY("gateway", 3, 0x43415247),  // application_id "CARG"
-    CLOUD("cloud", 1, 0x43415243);      // "CARC"
+    GATEWAY("gateway", 4, 0x43415247),  // application_id "CARG"
+    CLOUD("cloud", 2, 0x43415243);      // "CARC"
 
     private static final int MORE_VERSIONS_THAN_THERE_WILL_BE = 1_000;
 

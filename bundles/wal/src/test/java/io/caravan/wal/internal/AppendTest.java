@@ -235,11 +235,11 @@ class AppendTest {
             fixture.append(numbered("d1", "b1", i, "{}"));
             fixture.append(numbered("d1", "b1", i, "{}")); // uses up no number
         }
-        assertEquals(List.of("passthrough 10 0 0 0 0 10", "rollup 10 0 0 0 0 10", "uplink 0 0 0 0 0 0"), ledger());
+        assertEquals(List.of("answers 10 0 0 0 0 10", "passthrough 10 0 0 0 0 10", "rollup 10 0 0 0 0 10", "uplink 0 0 0 0 0 0"), ledger());
         Fixture.execute(file, "UPDATE sink_range SET acked_seq = 4, inflight_seq = 7 WHERE sink = 'rollup';"
                 + " UPDATE sink SET delivered = 3, dead = 1 WHERE name = 'rollup';"
                 + " INSERT INTO dead_letter VALUES ('rollup', 2, 'too_large', 'e', 1, 1, 1, 'dead', NULL)");
-        assertEquals(List.of("passthrough 10 0 0 0 0 10", "rollup 10 3 1 0 3 6", "uplink 0 0 0 0 0 0"), ledger());
+        assertEquals(List.of("answers 10 0 0 0 0 10", "passthrough 10 0 0 0 0 10", "rollup 10 3 1 0 3 6", "uplink 0 0 0 0 0 0"), ledger());
         assertEquals("Acked Dead Acked Acked InFlight InFlight InFlight Enqueued Enqueued Enqueued", String.join(" ",
                 rows(file, "SELECT status FROM message_status WHERE sink = 'rollup' ORDER BY seq")));
         for (String where : List.of("message_key = 'd1/b1/0000000000000003'", "seq = 3 AND sink = 'rollup'", "seq BETWEEN 2 AND 5 AND sink = 'rollup'")) {
@@ -247,7 +247,7 @@ class AppendTest {
             assertTrue(!plan.contains("SCAN w") && !plan.contains("SCAN r") && !plan.contains("SCAN d"), where + "\n" + plan);
         }
         reopen(); // what was in flight is enqueued again
-        assertEquals(List.of("passthrough 10 0 0 0 0 10", "rollup 10 3 1 0 0 6", "uplink 0 0 0 0 0 0"), ledger());
+        assertEquals(List.of("answers 10 0 0 0 0 10", "passthrough 10 0 0 0 0 10", "rollup 10 3 1 0 0 6", "uplink 0 0 0 0 0 0"), ledger());
     }
 
     private List<String> ledger() throws Exception {

@@ -209,13 +209,13 @@ class RecoveryTest {
     @Test
     void partsOfTheGatewayAreNotReplayedTo() throws Exception {
         delivered("kafka", 3);
-        for (String sink : List.of("rollup", "passthrough", "uplink")) {
+        for (String sink : List.of("rollup", "passthrough", "answers", "uplink")) {
             says(() -> tools.replay(sink, 1, 2, false), sink, "part of the gateway");
             says(() -> tools.reset(sink, "oldest", false), sink, "part of the gateway");
             says(() -> tools.remove(sink, false), sink, "part of the gateway");
         }
         says(() -> tools.replay("rollup", 1, 2, true), "count rows twice");
-        says(() -> tools.replay("kavka", 1, 2, false), "[kavka]", "known are kafka, passthrough, rollup, uplink");
+        says(() -> tools.replay("kavka", 1, 2, false), "[kavka]", "known are answers, kafka, passthrough, rollup, uplink");
         says(() -> tools.replay("kafka", 3, 2, false), "[3-2]");
         says(() -> tools.replay("kafka", 4, 9, false), "behind the end of the log, which is at 3");
     }
@@ -277,7 +277,7 @@ class RecoveryTest {
         installed.clear();
         assertTrue(tools.remove("kafka", true).note().contains("1 dead letters"));
         tools.remove("kafka", false);
-        assertEquals(List.of("passthrough", "rollup", "uplink"), tools.sinks().stream().map(SinkStatus::name).toList());
+        assertEquals(List.of("answers", "passthrough", "rollup", "uplink"), tools.sinks().stream().map(SinkStatus::name).toList());
         assertEquals("0", Fixture.row(database.file(), "SELECT count(*) FROM dead_letter"));
     }
 
@@ -415,7 +415,7 @@ class RecoveryTest {
         delivered("kafka", 3_000);
         dead("kafka", "refused", "no", 1_234);
         Message bySeq = tools.peek("1234", false);
-        assertEquals(List.of("kafka Dead dead: refused: no", "passthrough Enqueued null", "rollup Enqueued null"),
+        assertEquals(List.of("answers Enqueued null", "kafka Dead dead: refused: no", "passthrough Enqueued null", "rollup Enqueued null"),
                 bySeq.places().stream().map(p -> p.sink() + " " + p.status() + " " + p.detail()).toList());
         assertTrue(bySeq.intact());
         assertEquals("{\"n\":1234}", bySeq.body());
@@ -496,7 +496,7 @@ class RecoveryTest {
             server.getAttribute(name, attribute.getName());
         }
         TabularData sinks = (TabularData) server.getAttribute(name, "Sinks");
-        assertEquals(4, sinks.size());
+        assertEquals(5, sinks.size());
         assertEquals(2L, sinks.get(new Object[] {"kafka"}).get("dead"));
         assertEquals(100L, ((CompositeData) server.getAttribute(name, "Status")).get("newestSeq"));
         String text = String.class.getName();

@@ -34,7 +34,7 @@ class StoreTest {
             assertEquals("rwx------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file.getParent())));
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file)));
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(Path.of(file + "-wal"))));
-            assertEquals("3", row(file, "PRAGMA user_version"));
+            assertEquals("4", row(file, "PRAGMA user_version"));
             assertEquals("2", row(file, "PRAGMA auto_vacuum"));
             assertEquals("4096", row(file, "PRAGMA page_size"));
             assertEquals("wal", row(file, "PRAGMA journal_mode"));
@@ -65,15 +65,15 @@ class StoreTest {
     void aNewerStoreIsRefused() throws Exception {
         Path file = directory.resolve("gateway.db");
         new Fixture(TestConfig.at(file)).close();
-        Fixture.execute(file, "PRAGMA user_version = 4");
+        Fixture.execute(file, "PRAGMA user_version = 5");
         IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
-        assertTrue(e.getMessage().contains("version 4") && e.getMessage().contains("wal.path"), e.getMessage());
-        Fixture.execute(file, "PRAGMA user_version = 3");
+        assertTrue(e.getMessage().contains("version 5") && e.getMessage().contains("wal.path"), e.getMessage());
+        Fixture.execute(file, "PRAGMA user_version = 4");
         new Fixture(TestConfig.at(file)).close(); // nothing was left locked
     }
 
     @ParameterizedTest
-    @ValueSource(ints = {1, 2})
+    @ValueSource(ints = {1, 2, 3})
     void anOlderStoreIsMigratedAndKeepsWhatItKnows(int version) throws Exception {
         Path file = directory.resolve("gateway.db");
         try (Connection connection = java.sql.DriverManager.getConnection("jdbc:sqlite:" + file); Statement statement = connection.createStatement()) {
@@ -84,12 +84,13 @@ class StoreTest {
                 }
             }
             statement.executeUpdate("INSERT INTO meta (one, log_id, created_at_ms) VALUES (1, '0193c1d2-0000-7000-8000-000000000001', 1)");
-            statement.executeUpdate("INSERT INTO device_progress VALUES ('d1', 'b1', 41, 50, 7)");
+            statement.executeUpdate("INSERT INTO device_progress (device_id, boot_id, contiguous_seq, highest_seq, updated_at_ms)"
+                    + " VALUES ('d1', 'b1', 41, 50, 7)");
             statement.execute("PRAGMA application_id = " + Schema.GATEWAY.applicationId());
             statement.execute("PRAGMA user_version = " + version);
         }
         try (Fixture fixture = new Fixture(TestConfig.at(file))) {
-            assertEquals("3 0193c1d2-0000-7000-8000-000000000001", row(file, "SELECT (SELECT user_version FROM pragma_user_version), log_id FROM meta"));
+            assertEquals("4 0193c1d2-0000-7000-8000-000000000001", row(file, "SELECT (SELECT user_version FROM pragma_user_version), log_id FROM meta"));
             assertEquals("d1 b1 41 50 7 0 0", row(file, "SELECT * FROM device_progress"));
             assertEquals("duplicate", fixture.append(Fixture.numbered("d1", "b1", 41, "{}")));
             assertEquals("durable", fixture.append(Fixture.signed("d1", "b1", 51, "{}", 10)));
