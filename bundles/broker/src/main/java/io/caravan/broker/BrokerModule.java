@@ -31,7 +31,7 @@ public final class BrokerModule implements Module {
     this.config = config;
     open();
     AutoCloseable listening = config.onChange(keys -> {
-      if (keys.stream().anyMatch(key -> key.startsWith("broker.") || key.startsWith("mqtt.client."))) {
+      if (keys.stream().anyMatch(key -> key.startsWith("broker.") || key.startsWith("mqtt.client.") || key.equals("gateway.id"))) {
         close();
         open();
       }

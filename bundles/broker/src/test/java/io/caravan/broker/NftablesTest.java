@@ -156,7 +156,7 @@ class NftablesTest {
   }
 
   private static Device device(String id, Status status, String... allow) {
-    return new Device(id, status, List.of(), List.of(allow), null, Signing.OFF, null, null, null, 0, null, null, null, null);
+    return new Device(id, status, List.of(), List.of(allow), null, Signing.OFF, null, null, null, 0, null, null, null, null, false);
   }
 
   /** In a network of its own; root needs no namespace of users, and where root is not, one may be allowed. */

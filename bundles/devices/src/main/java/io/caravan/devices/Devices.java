@@ -32,10 +32,11 @@ public interface Devices {
    * @param lastSeenMs    of the last accepted connection, request or message, wall-clock milliseconds; null: never
    * @param lastAddress   numeric address then
    * @param lastTransport then
+   * @param controller    whether it may give commands to the gateway and, through it, to other devices
    */
   record Device(String id, Status status, List<Token> tokens, List<String> allow, String capabilities, Signing signing,
       Integer messagesPerS, Long bytesPerS, String note, long createdAtMs, Long revokedAtMs, Long lastSeenMs,
-      String lastAddress, Gate.Transport lastTransport) {}
+      String lastAddress, Gate.Transport lastTransport, boolean controller) {}
 
   /**
    * @param id         8 characters, no secret: names the token in commands and in the audit log
@@ -59,7 +60,13 @@ public interface Devices {
 
   /** What to enrol; null is "as usual" except for id. Fields as in {@link Device} and {@link Token}. */
   record NewDevice(String id, List<String> allow, String capabilities, Signing signing, Integer messagesPerS, Long bytesPerS,
-      String note, Long notBeforeMs, Long notAfterMs) {}
+      String note, Long notBeforeMs, Long notAfterMs, Boolean controller) {
+    /** No controller. */
+    public NewDevice(String id, List<String> allow, String capabilities, Signing signing, Integer messagesPerS, Long bytesPerS,
+        String note, Long notBeforeMs, Long notAfterMs) {
+      this(id, allow, capabilities, signing, messagesPerS, bytesPerS, note, notBeforeMs, notAfterMs, null);
+    }
+  }
 
   /** @param keys signing keys of the device's tokens that are valid now, newest first */
   record SigningPolicy(Signing signing, List<byte[]> keys) {}
@@ -83,8 +90,9 @@ public interface Devices {
    *
    * @param hash       64 bytes; null: the device has no valid token
    * @param iterations of PBKDF2
+   * @param controller as in {@link Device}
    */
-  record BrokerCredential(String deviceId, Status status, byte[] hash, byte[] salt, int iterations) {}
+  record BrokerCredential(String deviceId, Status status, byte[] hash, byte[] salt, int iterations, boolean controller) {}
 
   /**
    * @param created      devices that were new, with their secrets
@@ -134,7 +142,18 @@ public interface Devices {
   /** @param cidrs replaces the list; empty: any address */
   Device allow(String deviceId, List<String> cidrs) throws IOException;
 
+  /** @throws IllegalArgumentException REQUIRE for a controller */
   Device signing(String deviceId, Signing signing) throws IOException;
+
+  /**
+   * Says whether a device may give commands, docs/contract.md section 2. Taken away it is at once, as with {@link #revoke}.
+   *
+   * @throws IllegalArgumentException its signing is REQUIRE: control messages carry no signature
+   */
+  Device controller(String deviceId, boolean controller) throws IOException;
+
+  /** @return whether it is known, active and a controller now */
+  boolean isController(String deviceId);
 
   /** @param messagesPerS, bytesPerS as in {@link Device} */
   Device limits(String deviceId, Integer messagesPerS, Long bytesPerS) throws IOException;

@@ -7,7 +7,7 @@ import io.caravan.runtime.Module;
 import org.apache.camel.CamelContext;
 
 /**
- * Opens the registry of devices and binds {@link Devices devices}, {@link Gate gate} and {@code deviceAuthenticator} with
+ * Opens the registry of devices and binds {@link Devices devices}, {@link Gate gate}, {@link Presence presence} and {@code deviceAuthenticator} with
  * the health check {@code devices}. Without the registry none of them is there, and no route that needs them starts: nobody
  * may connect.
  */

@@ -51,7 +51,7 @@ public final class Ingest {
   /**
    * Reads the message. Sets the body to its canonical JSON (a JSON body stays as it is) and the variables
    * {@code correlationId} and {@code kind} ({@code telemetry}, {@code event}, {@code capabilities},
-   * {@code command-status}).
+   * {@code command-status}, {@code reported}).
    *
    * @throws RejectedException the message is refused; every reason of docs/contract.md section 6 apart from
    *     {@code key_conflict}, and {@code schema_violation} only as far as it concerns fields this bean uses itself
@@ -199,7 +199,7 @@ public final class Ingest {
     }
   }
 
-  /** The media type without parameters; capabilities and command statuses are JSON. */
+  /** The media type without parameters; capabilities, command statuses and reported state are JSON. */
   private static String contentType(String given, Settings settings, Draft draft) throws RejectedException {
     String type = given == null || given.isBlank() ? settings.contentTypeDefault() : given;
     if (type.equals(Draft.JSON)) {

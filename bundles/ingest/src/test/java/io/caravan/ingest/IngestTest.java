@@ -117,6 +117,9 @@ class IngestTest {
     Record status = accepted(send("command-status", JSON, "{\"boot_id\":\"b\",\"device_seq\":3,\"id\":\"c1\"}"));
     assertEquals("command-status", status.kind());
     assertEquals("d1/b/0000000000000003", status.messageKey());
+    Record reported = accepted(send("reported", JSON, "{\"boot_id\":\"b\",\"device_seq\":4,\"led\":{\"on\":null}}"));
+    assertEquals("reported", reported.kind());
+    assertEquals("d1/b/0000000000000004", reported.messageKey());
     // Kept as they are, whatever a field is called.
     assertEquals(0, accepted(send("capabilities", JSON, "{\"device_seq\":\"many\",\"schema_version\":9}")).deviceSeq());
   }

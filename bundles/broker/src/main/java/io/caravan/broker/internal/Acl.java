@@ -22,26 +22,36 @@ record Acl(String type, String topic, boolean allow, int priority) implements Co
   /** Begins the name of a device's role, so that no device id is the name of another role. */
   static final String DEVICE = "device:";
 
-  private static final List<String> FROM_DEVICES = List.of("telemetry", "events", "capabilities", "command-status");
-  private static final List<String> TO_DEVICES = List.of("commands", "receipts");
+  private static final List<String> FROM_DEVICES = List.of("telemetry", "events", "capabilities", "command-status", "reported");
+  private static final List<String> TO_DEVICES = List.of("commands", "receipts", "desired");
 
   private static Acl allow(String type, String topic) {
     return new Acl(type, topic, true, 0);
   }
 
-  /** What a device may: literal topics, because {@code %u} in a role matches nothing in mosquitto 2.0. */
-  static Set<Acl> device(String id) {
-    return Stream.concat(
+  /**
+   * What a device may: literal topics, because {@code %u} in a role matches nothing in mosquitto 2.0.
+   *
+   * @param gateway whose controller it is; null: it is none
+   */
+  static Set<Acl> device(String id, String gateway) {
+    Stream<Acl> own = Stream.concat(
         FROM_DEVICES.stream().map(kind -> allow("publishClientSend", "devices/" + id + "/" + kind)),
-        TO_DEVICES.stream().map(kind -> "devices/" + id + "/" + kind).flatMap(topic -> Stream.of(allow("subscribeLiteral", topic),
-            allow("unsubscribeLiteral", topic), allow("publishClientReceive", topic)))).collect(Collectors.toCollection(TreeSet::new));
+        TO_DEVICES.stream().map(kind -> "devices/" + id + "/" + kind).flatMap(Acl::readableLiteral));
+    // Its own topic each: the gateway must know who sent a command, and the broker tells nothing but the topic.
+    Stream<Acl> control = gateway == null ? Stream.empty() : Stream.concat(
+        Stream.of(allow("publishClientSend", "gateways/" + gateway + "/control/" + id)),
+        readableLiteral("gateways/" + gateway + "/control-status/" + id));
+    return Stream.concat(own, control).collect(Collectors.toCollection(TreeSet::new));
   }
 
-  /** What the gateway may: all devices' topics, in their direction, and how the broker is. */
-  static Set<Acl> gateway() {
+  /** What the gateway may: all devices' topics, in their direction, those of its controllers, and how the broker is. */
+  static Set<Acl> gateway(String gateway) {
     return Stream.of(
         TO_DEVICES.stream().map(kind -> allow("publishClientSend", "devices/+/" + kind)),
-        FROM_DEVICES.stream().map(kind -> "devices/+/" + kind).flatMap(Acl::readable), readable("$SYS/broker/#"))
+        Stream.of(allow("publishClientSend", "gateways/" + gateway + "/control-status/+")),
+        FROM_DEVICES.stream().map(kind -> "devices/+/" + kind).flatMap(Acl::readable), readable("gateways/" + gateway + "/control/+"),
+        readable("$SYS/broker/#"))
         .flatMap(all -> all).collect(Collectors.toCollection(TreeSet::new));
   }
 
@@ -49,6 +59,10 @@ record Acl(String type, String topic, boolean allow, int priority) implements Co
   static Set<Acl> admin() {
     return Stream.concat(Stream.of(allow("publishClientSend", "$CONTROL/dynamic-security/#")), readable("$CONTROL/dynamic-security/#"))
         .collect(Collectors.toCollection(TreeSet::new));
+  }
+
+  private static Stream<Acl> readableLiteral(String topic) {
+    return Stream.of(allow("subscribeLiteral", topic), allow("unsubscribeLiteral", topic), allow("publishClientReceive", topic));
   }
 
   private static Stream<Acl> readable(String topic) {

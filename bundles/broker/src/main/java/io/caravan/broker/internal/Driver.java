@@ -47,6 +47,8 @@ public final class Driver implements AutoCloseable {
   /** More new users than this come by a start of the broker: by commands it would stand still for seconds, again and again. */
   private static final int BULK = 100;
   private static final int PAGE = 200;
+  /** A role with long names has 5 kB, and an answer must fit into mosquitto.conf's max_packet_size. */
+  private static final int ROLES_PAGE = 25;
   private static final int NAMES = 20;
   /** Longer than a broker needs to start and the driver to connect to it. */
   private static final long ASK_AGAIN_NS = TimeUnit.SECONDS.toNanos(30);
@@ -133,9 +135,6 @@ public final class Driver implements AutoCloseable {
   // ---- what happens
 
   private void changed(Devices.Change change) {
-    if (change.what() == Devices.Change.What.CHANGED) {
-      return; // nothing of it is the broker's
-    }
     if (change.token() != null) {
       tokens.put(change.deviceId(), change.token());
     } else if (change.what() == Devices.Change.What.REVOKED || change.what() == Devices.Change.What.REMOVED) {
@@ -253,7 +252,7 @@ public final class Driver implements AutoCloseable {
   private Wanted wanted() throws IOException {
     String gateway = settings.readGatewayPassword();
     String admin = settings.readPassword();
-    return new Wanted(devices.brokerCredentials(), settings.gatewayUser(), gateway == null ? null : file.secret(settings.gatewayUser(), gateway),
+    return new Wanted(devices.brokerCredentials(), settings.gatewayId(), settings.gatewayUser(), gateway == null ? null : file.secret(settings.gatewayUser(), gateway),
         settings.user(), admin == null ? null : file.secret(settings.user(), admin));
   }
 
@@ -419,22 +418,22 @@ public final class Driver implements AutoCloseable {
     if (answers.get(2).get("group") instanceof JsonObject group && group.getString("groupname") != null) {
       found.anonymousGroup = group.getString("groupname");
     }
-    pages("listClients", "clients").forEach(found::user);
-    pages("listRoles", "roles").forEach(found::role);
+    pages("listClients", "clients", PAGE).forEach(found::user);
+    pages("listRoles", "roles", ROLES_PAGE).forEach(found::role);
     return found;
   }
 
-  private List<JsonObject> pages(String command, String key) throws Exception {
+  private List<JsonObject> pages(String command, String key, int count) throws Exception {
     List<JsonObject> all = new ArrayList<>();
     Collection<?> page;
     do {
       JsonObject question = Plan.command(command);
       question.put("verbose", true);
-      question.put("count", PAGE);
+      question.put("count", count);
       question.put("offset", all.size());
       page = Found.list(data(List.of(question)).get(0), key);
       page.forEach(element -> all.add((JsonObject) element));
-    } while (page.size() == PAGE);
+    } while (page.size() == count);
     return all;
   }
 

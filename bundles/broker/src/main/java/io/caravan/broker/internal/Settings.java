@@ -9,13 +9,14 @@ import java.nio.file.Path;
 /**
  * How to reach the broker, as whom, and where its state is kept. Immutable.
  *
+ * @param gatewayId    name of this gateway in the topics of controllers
  * @param user         of the driver
  * @param passwordFile of the driver; null: by certificate
  * @param gatewayUser  of the gateway's other connections
  * @param gatewayPasswordFile, gatewayPassword of that user, the file before the text; null: by certificate
  * @param caFile, certFile, keyFile empty: none
  */
-public record Settings(String url, String clientId, String user, Path passwordFile, String gatewayUser, Path gatewayPasswordFile,
+public record Settings(String url, String gatewayId, String clientId, String user, Path passwordFile, String gatewayUser, Path gatewayPasswordFile,
     String gatewayPassword, String caFile, String certFile, String keyFile, int keepAliveSeconds, long connectTimeoutMs,
     long reconnectMinMs, long reconnectMaxMs, Path stateFile, long reconcileMs) {
 
@@ -26,7 +27,7 @@ public record Settings(String url, String clientId, String user, Path passwordFi
     String url = own.isEmpty() ? config.get("mqtt.client.url") : own;
     String ca = config.get("broker.ca.file");
     String gateway = config.get("mqtt.client.user");
-    return new Settings(url, config.get("mqtt.client.id") + "-broker", config.get("broker.user"), path(config, "broker.password.file"),
+    return new Settings(url, config.get("gateway.id"), config.get("mqtt.client.id") + "-broker", config.get("broker.user"), path(config, "broker.password.file"),
         gateway.isEmpty() ? GATEWAY : gateway, path(config, "mqtt.client.password.file"),
         config.get("mqtt.client.password").isEmpty() ? null : config.get("mqtt.client.password"),
         text(config, !ca.isEmpty() || !own.isEmpty() ? "broker.ca.file" : "mqtt.client.ca.file"), text(config, "broker.cert.file"),

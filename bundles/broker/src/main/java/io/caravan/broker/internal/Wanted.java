@@ -33,18 +33,21 @@ final class Wanted {
   final Map<String, User> users = new TreeMap<>();
   final Map<String, Set<Acl>> roles = new TreeMap<>();
 
-  /** @param gateway, admin secrets of the two users that are no devices; null: by certificate */
-  Wanted(List<Devices.BrokerCredential> devices, String gatewayUser, Secret gateway, String adminUser, Secret admin) {
+  /**
+   * @param gatewayId      name of the gateway in the topics of controllers
+   * @param gateway, admin secrets of the two users that are no devices; null: by certificate
+   */
+  Wanted(List<Devices.BrokerCredential> devices, String gatewayId, String gatewayUser, Secret gateway, String adminUser, Secret admin) {
     for (Devices.BrokerCredential device : devices) {
       // A device that is called like one of the two would get their rights.
       if (device.status() == Devices.Status.ACTIVE && !device.deviceId().equals(gatewayUser) && !device.deviceId().equals(adminUser)) {
         String role = Acl.DEVICE + device.deviceId();
-        roles.put(role, Acl.device(device.deviceId()));
+        roles.put(role, Acl.device(device.deviceId(), device.controller() ? gatewayId : null));
         users.put(device.deviceId(), new User(role, device.hash() == null ? null
             : new Secret(device.hash(), device.salt(), device.iterations())));
       }
     }
-    roles.put(Acl.GATEWAY, Acl.gateway());
+    roles.put(Acl.GATEWAY, Acl.gateway(gatewayId));
     roles.put(Acl.ADMIN, Acl.admin());
     users.put(gatewayUser, new User(Acl.GATEWAY, gateway));
     users.put(adminUser, new User(Acl.ADMIN, admin));

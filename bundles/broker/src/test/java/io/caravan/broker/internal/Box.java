@@ -138,7 +138,7 @@ final class Box implements AutoCloseable {
   }
 
   Settings settings() {
-    return new Settings("tcp://127.0.0.1:" + localPort, "caravan-gateway-broker", "_admin", state.resolve("admin.password"), "gateway",
+    return new Settings("tcp://127.0.0.1:" + localPort, "gateway-1", "caravan-gateway-broker", "_admin", state.resolve("admin.password"), "gateway",
         state.resolve("gateway.password"), null, "", "", "", 10, 5_000, 20, 100, state.resolve("dynamic-security.json"), 3_600_000);
   }
 

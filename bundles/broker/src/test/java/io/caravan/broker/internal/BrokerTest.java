@@ -49,24 +49,25 @@ class BrokerTest {
     Enrolment one = box.add("dev-1");
     Enrolment two = box.add("dev-2");
     Client gateway = box.gateway("caravan-gateway");
-    for (String kind : List.of("telemetry", "events", "capabilities", "command-status")) {
+    for (String kind : List.of("telemetry", "events", "capabilities", "command-status", "reported")) {
       assertEquals(1, gateway.subscribe("devices/+/" + kind));
     }
     Client device = box.comes("dev-1", one.token());
     Client other = box.comes("dev-2", two.token());
 
-    for (String kind : List.of("telemetry", "events", "capabilities", "command-status")) {
+    for (String kind : List.of("telemetry", "events", "capabilities", "command-status", "reported")) {
       assertEquals(0, device.publish("devices/dev-1/" + kind, "x"));
       assertEquals("devices/dev-1/" + kind + " x", gateway.next());
       assertEquals(NOT_AUTHORIZED, device.publish("devices/dev-2/" + kind, "spoofed"));
     }
     assertEquals(1, device.subscribe("devices/dev-1/commands"));
     assertEquals(1, device.subscribe("devices/dev-1/receipts"));
-    for (String foreign : List.of("devices/dev-2/commands", "devices/dev-2/receipts", "devices/+/commands", "devices/#", "#", "$SYS/#",
+    assertEquals(1, device.subscribe("devices/dev-1/desired"));
+    for (String foreign : List.of("devices/dev-2/commands", "devices/dev-2/receipts", "devices/dev-2/desired", "devices/+/commands", "devices/#", "#", "$SYS/#",
         "devices/dev-2/telemetry", "devices/dev-1/telemetry", "$share/all/devices/+/commands", "$CONTROL/dynamic-security/v1/response")) {
       assertEquals(NOT_AUTHORIZED, device.subscribe(foreign), foreign);
     }
-    for (String foreign : List.of("devices/dev-1/commands", "devices/dev-1/receipts", "devices/dev-1", "devices/dev-1/telemetry/x",
+    for (String foreign : List.of("devices/dev-1/commands", "devices/dev-1/receipts", "devices/dev-1/desired", "devices/dev-1", "devices/dev-1/telemetry/x",
         "$CONTROL/dynamic-security/v1")) {
       assertEquals(NOT_AUTHORIZED, device.publish(foreign, "{\"commands\":[{\"command\":\"disableClient\",\"username\":\"dev-2\"}]}"), foreign);
     }
@@ -77,9 +78,49 @@ class BrokerTest {
     assertEquals(0, gateway.publish("devices/dev-1/receipts", "receipt"));
     assertEquals("devices/dev-1/commands one", device.next());
     assertEquals("devices/dev-1/receipts receipt", device.next());
+    assertEquals(0, gateway.publish("devices/dev-1/desired", "state"));
+    assertEquals("devices/dev-1/desired state", device.next());
     assertEquals("devices/dev-2/commands two", other.next());
     assertEquals(NOT_AUTHORIZED, gateway.publish("devices/dev-1/telemetry", "x"));
     assertTrue(gateway.received.isEmpty() && device.received.isEmpty() && other.received.isEmpty());
+  }
+
+  @Test
+  void aControllerHasControlTopicsOfItsOwn() throws Exception {
+    box.start();
+    Enrolment boss = box.add("boss");
+    Enrolment one = box.add("dev-1");
+    Client gateway = box.gateway("caravan-gateway");
+    assertEquals(1, gateway.subscribe("gateways/gateway-1/control/+"));
+    assertEquals(NOT_AUTHORIZED, gateway.subscribe("gateways/gateway-2/control/+"));
+    Client device = box.comes("dev-1", one.token());
+    Client controller = box.comes("boss", boss.token());
+    assertEquals(NOT_AUTHORIZED, controller.publish("gateways/gateway-1/control/boss", "not yet"), "negative control");
+    assertEquals(NOT_AUTHORIZED, controller.subscribe("gateways/gateway-1/control-status/boss"));
+
+    box.devices().controller("boss", true);
+    await().until(() -> controller.publish("gateways/gateway-1/control/boss", "now") == 0);
+    assertEquals("gateways/gateway-1/control/boss now", gateway.next());
+    assertEquals(1, controller.subscribe("gateways/gateway-1/control-status/boss"));
+    assertEquals(0, gateway.publish("gateways/gateway-1/control-status/boss", "done"));
+    assertEquals("gateways/gateway-1/control-status/boss done", controller.next());
+    for (String foreign : List.of("gateways/gateway-1/control", "gateways/gateway-1/control/dev-1", "gateways/gateway-2/control/boss",
+        "gateways/gateway-1/control-status/boss")) {
+      assertEquals(NOT_AUTHORIZED, controller.publish(foreign, "x"), foreign);
+    }
+    for (String foreign : List.of("gateways/gateway-1/control-status/dev-1", "gateways/gateway-1/control-status/+", "gateways/#",
+        "gateways/gateway-1/control/boss")) {
+      assertEquals(NOT_AUTHORIZED, controller.subscribe(foreign), foreign);
+    }
+    assertEquals(NOT_AUTHORIZED, device.publish("gateways/gateway-1/control/boss", "spoofed"));
+    assertEquals(NOT_AUTHORIZED, device.publish("gateways/gateway-1/control/dev-1", "not mine"));
+    assertEquals(NOT_AUTHORIZED, device.subscribe("gateways/gateway-1/control-status/dev-1"));
+
+    box.devices().controller("boss", false);
+    await().until(() -> controller.publish("gateways/gateway-1/control/boss", "late") == NOT_AUTHORIZED);
+    assertEquals(0, gateway.publish("gateways/gateway-1/control-status/boss", "hidden"));
+    assertEquals(0, controller.publish("devices/boss/events", "still a device"));
+    assertTrue(controller.received.isEmpty());
   }
 
   @Test

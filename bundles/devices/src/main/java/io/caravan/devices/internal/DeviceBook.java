@@ -133,8 +133,8 @@ final class DeviceBook implements Devices, AutoCloseable {
     long now = nowMs.getAsLong();
     return entries().stream().map(e -> {
       Credential token = e.tokens().stream().filter(t -> t.validAt(now)).findFirst().orElse(null);
-      return token == null ? new BrokerCredential(e.id(), e.status(), null, null, 0)
-          : new BrokerCredential(e.id(), e.status(), token.brokerHash(), token.brokerSalt(), token.brokerIterations());
+      return token == null ? new BrokerCredential(e.id(), e.status(), null, null, 0, e.controller())
+          : new BrokerCredential(e.id(), e.status(), token.brokerHash(), token.brokerSalt(), token.brokerIterations(), e.controller());
     }).toList();
   }
 
@@ -251,7 +251,20 @@ final class DeviceBook implements Devices, AutoCloseable {
     if (signing == null) {
       throw new IllegalArgumentException("signing must be off, accept or require");
     }
-    return change(deviceId, "device.signing", before -> before.signing(signing), Map.of("signing", signing.name().toLowerCase(Locale.ROOT)));
+    return change(deviceId, "device.signing", before -> Rules.controls(before.signing(signing)), Map.of("signing", signing.name().toLowerCase(Locale.ROOT)));
+  }
+
+  @Override
+  public Device controller(String deviceId, boolean controller) throws IOException {
+    return change(deviceId, "device.controller", before -> Rules.controls(before.controller(controller)),
+        Map.of("controller", Boolean.toString(controller)));
+  }
+
+  @Override
+  public boolean isController(String deviceId) {
+    Live live = live(deviceId);
+    Entry entry = live == null ? null : live.entry;
+    return entry != null && entry.active() && entry.controller();
   }
 
   @Override
@@ -339,9 +352,9 @@ final class DeviceBook implements Devices, AutoCloseable {
     long now = nowMs.getAsLong();
     String id = Rules.id(device.id());
     Rules.validity(device.notBeforeMs(), device.notAfterMs(), now);
-    return new Entry(id, Status.ACTIVE, List.of(), Cidr.parse(device.allow()), Rules.capabilities(device.capabilities()),
+    return Rules.controls(new Entry(id, Status.ACTIVE, List.of(), Cidr.parse(device.allow()), Rules.capabilities(device.capabilities()),
         device.signing() == null ? Signing.OFF : device.signing(), Rules.messagesPerS(device.messagesPerS()),
-        Rules.bytesPerS(device.bytesPerS()), Rules.note(device.note()), now, null);
+        Rules.bytesPerS(device.bytesPerS()), Rules.note(device.note()), now, null, Boolean.TRUE.equals(device.controller())));
   }
 
   private void enter(Minted minted) {
@@ -504,6 +517,9 @@ final class DeviceBook implements Devices, AutoCloseable {
     details.put("token", entry.tokens().get(0).id());
     details.put("allow", entry.allow().isEmpty() ? "any" : String.join(" ", Cidr.texts(entry.allow())));
     details.put("signing", entry.signing().name().toLowerCase(Locale.ROOT));
+    if (entry.controller()) {
+      details.put("controller", "true");
+    }
     return details;
   }
 

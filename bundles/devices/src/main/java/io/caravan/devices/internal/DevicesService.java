@@ -4,6 +4,7 @@ package io.caravan.devices.internal;
 import io.caravan.devices.Devices;
 import io.caravan.devices.Gate;
 import io.caravan.devices.HttpAccess;
+import io.caravan.devices.Presence;
 import io.caravan.devices.Signatures;
 import io.caravan.mqtt.server.Authenticator;
 import io.caravan.mqtt.server.Connections;
@@ -26,6 +27,8 @@ import org.slf4j.LoggerFactory;
 public final class DevicesService implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(DevicesService.class);
   private static final int ADMINISTRATIVE_ACTION = 0x98;
+  private static final String PRESENCE_MS = "command.presence.ms";
+  private static final long PRESENCE_MS_DEFAULT = 600_000;
   /** A minute; what is more is counted in the next entry. */
   private static final int MAX_AUDITED_LOCKOUTS = 60;
 
@@ -89,7 +92,15 @@ public final class DevicesService implements AutoCloseable {
       health.register(check);
       keep(() -> health.unregister(check));
     }
+    PresenceBoard presence = new PresenceBoard(() -> context.getRegistry().lookupByNameAndType("mqttConnections", Connections.class),
+        System::nanoTime, presenceMs(config));
+    keep(config.onChange(keys -> {
+      if (keys.contains(PRESENCE_MS)) {
+        presence.presence(presenceMs(config));
+      }
+    }));
     bind("devices", Devices.class, devices);
+    bind("presence", Presence.class, presence);
     bind("gate", Gate.class, gate);
     bind("deviceAuthenticator", Authenticator.class, new DeviceAuthenticator(gate));
     bind("httpAccess", HttpAccess.class, new HttpAccess(gate, config));
@@ -97,6 +108,15 @@ public final class DevicesService implements AutoCloseable {
     LOG.info("registry of devices [{}] is open: {} active, {} revoked{}", registry.file(), devices.count(Devices.Status.ACTIVE),
         devices.count(Devices.Status.REVOKED), Settings.of(config).open()
             ? "; device.access=open: whoever is on this machine may act for any device" : "");
+  }
+
+  /** The key is that of who sends commands; where nobody does it is not declared. */
+  private static long presenceMs(Config config) {
+    try {
+      return config.getLong(PRESENCE_MS);
+    } catch (IllegalArgumentException e) {
+      return PRESENCE_MS_DEFAULT;
+    }
   }
 
   /** The listeners of this container; there may be none yet, or any more. */

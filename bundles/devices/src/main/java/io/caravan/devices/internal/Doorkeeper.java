@@ -231,6 +231,12 @@ final class Doorkeeper implements Gate {
     }
 
     @Override
+    public boolean controller() {
+      Entry entry = live.entry;
+      return entry != null && entry.active() && entry.controller();
+    }
+
+    @Override
     public long take(int bytes) {
       live.heard(nowMs.getAsLong());
       long wait = Doorkeeper.this.take(live, bytes, true);

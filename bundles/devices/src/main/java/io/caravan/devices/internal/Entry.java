@@ -14,7 +14,7 @@ import java.util.function.UnaryOperator;
  * @param allow  empty: any address
  */
 record Entry(String id, Status status, List<Credential> tokens, List<Cidr> allow, String capabilities, Signing signing, Integer messagesPerS,
-    Long bytesPerS, String note, long createdAtMs, Long revokedAtMs) {
+    Long bytesPerS, String note, long createdAtMs, Long revokedAtMs, boolean controller) {
 
   /** As many comparisons are made for every attempt, whatever the device has. */
   static final int MAX_TOKENS = 8;
@@ -25,7 +25,7 @@ record Entry(String id, Status status, List<Credential> tokens, List<Cidr> allow
   }
 
   Entry status(Status next, Long nextRevokedAtMs) {
-    return new Entry(id, next, tokens, allow, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, nextRevokedAtMs);
+    return new Entry(id, next, tokens, allow, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, nextRevokedAtMs, controller);
   }
 
   Entry tokens(UnaryOperator<Credential> each) {
@@ -40,23 +40,27 @@ record Entry(String id, Status status, List<Credential> tokens, List<Cidr> allow
   }
 
   private Entry tokens(List<Credential> next) {
-    return new Entry(id, status, next, allow, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs);
+    return new Entry(id, status, next, allow, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs, controller);
   }
 
   Entry allow(List<Cidr> next) {
-    return new Entry(id, status, tokens, next, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs);
+    return new Entry(id, status, tokens, next, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs, controller);
   }
 
   Entry capabilities(String next) {
-    return new Entry(id, status, tokens, allow, next, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs);
+    return new Entry(id, status, tokens, allow, next, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs, controller);
   }
 
   Entry signing(Signing next) {
-    return new Entry(id, status, tokens, allow, capabilities, next, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs);
+    return new Entry(id, status, tokens, allow, capabilities, next, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs, controller);
+  }
+
+  Entry controller(boolean next) {
+    return new Entry(id, status, tokens, allow, capabilities, signing, messagesPerS, bytesPerS, note, createdAtMs, revokedAtMs, next);
   }
 
   Entry limits(Integer nextMessagesPerS, Long nextBytesPerS) {
-    return new Entry(id, status, tokens, allow, capabilities, signing, nextMessagesPerS, nextBytesPerS, note, createdAtMs, revokedAtMs);
+    return new Entry(id, status, tokens, allow, capabilities, signing, nextMessagesPerS, nextBytesPerS, note, createdAtMs, revokedAtMs, controller);
   }
 
   int nextNumber() {
@@ -71,6 +75,7 @@ record Entry(String id, Status status, List<Credential> tokens, List<Cidr> allow
   boolean tightenedBy(Entry next) {
     return active() && !next.active()
         || next.signing.compareTo(signing) > 0
+        || controller && !next.controller
         || !next.allow.isEmpty() && (allow.isEmpty() || !allow.stream().allMatch(old -> next.allow.stream().anyMatch(a -> a.covers(old))))
         || tokens.stream().anyMatch(old -> old.revokedAtMs() == null
             && next.tokens.stream().noneMatch(t -> t.number() == old.number() && t.revokedAtMs() == null))

@@ -33,7 +33,7 @@ import java.util.TreeSet;
  */
 final class ImportFile {
   static final List<String> FIELDS = List.of("device_id", "allow", "capabilities", "signing", "messages_per_s", "bytes_per_s", "note",
-      "not_before", "not_after");
+      "not_before", "not_after", "controller");
   static final int MAX_BYTES = 16 << 20;
   static final int MAX_DEVICES = 100_000;
   static final int MAX_PROBLEMS = 100;
@@ -268,7 +268,7 @@ final class ImportFile {
       }
       NewDevice device = new NewDevice(id, allow, value(values, "capabilities"), signing(value(values, "signing")),
           (Integer) number(values, "messages_per_s", Integer.MAX_VALUE, Long::intValue), number(values, "bytes_per_s", Long.MAX_VALUE, n -> n),
-          value(values, "note"), time(values, "not_before"), time(values, "not_after"));
+          value(values, "note"), time(values, "not_before"), time(values, "not_after"), flag(values, "controller"));
       if (!ids.add(id)) {
         throw new IllegalArgumentException("device [" + Rules.shown(id) + "] stands there twice");
       }
@@ -289,6 +289,15 @@ final class ImportFile {
       case "accept" -> Signing.ACCEPT;
       case "require" -> Signing.REQUIRE;
       default -> throw new IllegalArgumentException("signing [" + Rules.shown(text) + "] must be off, accept or require");
+    };
+  }
+
+  private static Boolean flag(Map<String, String> values, String name) {
+    String text = value(values, name);
+    return text == null ? null : switch (text) {
+      case "true" -> true;
+      case "false" -> false;
+      default -> throw new IllegalArgumentException(name + " [" + Rules.shown(text) + "] must be true or false");
     };
   }
 

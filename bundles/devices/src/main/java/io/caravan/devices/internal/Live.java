@@ -63,6 +63,6 @@ final class Live {
     Seen seen = live == null ? null : live.seen;
     return new Devices.Device(e.id(), e.status(), e.tokens().stream().map(Credential::shown).toList(), Cidr.texts(e.allow()), e.capabilities(),
         e.signing(), e.messagesPerS(), e.bytesPerS(), e.note(), e.createdAtMs(), e.revokedAtMs(), seen == null ? null : (Long) live.seenMs,
-        seen == null ? null : seen.address(), seen == null ? null : seen.transport());
+        seen == null ? null : seen.address(), seen == null ? null : seen.transport(), e.controller());
   }
 }

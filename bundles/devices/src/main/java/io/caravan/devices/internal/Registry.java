@@ -32,14 +32,18 @@ import org.sqlite.SQLiteConfig;
 import org.sqlite.SQLiteConfig.LockingMode;
 
 /**
- * The registry's file, {@code devices-1.sql}: read once, written at each change (WAL, synchronous=FULL: on the disk when a
+ * The registry's file, {@code devices-1.sql} and what was added since: read once, written at each change (WAL, synchronous=FULL: on the disk when a
  * method returns), mode 0600, locked against other processes. After changes a verified copy is made beside it,
  * {@code <file>.bak}. What is damaged, of another program or newer is refused, never made anew. Thread-safe.
  */
 final class Registry implements AutoCloseable {
-  private static final int VERSION = 1;
+  private static final int VERSION = 2;
   private static final int APPLICATION_ID = 0x43415244; // "CARD"
   private static final int BUSY_TIMEOUT_MS = 2_000;
+  /** What the checksum of a device was made of in version 1. */
+  private static final String COLUMNS_1 = "device_id, status, allow, capabilities, signing, messages_per_s, bytes_per_s, note, created_at_ms,"
+      + " revoked_at_ms";
+  private static final int COLUMN_COUNT_1 = 10;
 
   private final Path file;
   private final Connection connection;
@@ -111,11 +115,11 @@ final class Registry implements AutoCloseable {
   synchronized void save(Collection<Entry> entries, Before before) throws SQLException {
     transaction(() -> {
       try (PreparedStatement device = connection.prepareStatement("INSERT INTO device (device_id, status, allow, capabilities, signing,"
-              + " messages_per_s, bytes_per_s, note, created_at_ms, revoked_at_ms, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+              + " messages_per_s, bytes_per_s, note, created_at_ms, revoked_at_ms, controller, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
               + " ON CONFLICT (device_id) DO UPDATE SET status = excluded.status, allow = excluded.allow,"
               + " capabilities = excluded.capabilities, signing = excluded.signing, messages_per_s = excluded.messages_per_s,"
               + " bytes_per_s = excluded.bytes_per_s, note = excluded.note, created_at_ms = excluded.created_at_ms,"
-              + " revoked_at_ms = excluded.revoked_at_ms, crc = excluded.crc");
+              + " revoked_at_ms = excluded.revoked_at_ms, controller = excluded.controller, crc = excluded.crc");
           PreparedStatement clear = connection.prepareStatement("DELETE FROM token WHERE device_id = ?");
           PreparedStatement token = connection.prepareStatement("INSERT INTO token (device_id, number, token_id, hash, signing_key,"
               + " broker_hash, broker_salt, broker_iterations, created_at_ms, not_before_ms, not_after_ms, revoked_at_ms, crc)"
@@ -226,7 +230,7 @@ final class Registry implements AutoCloseable {
       }
       List<Kept> kept = new ArrayList<>();
       try (ResultSet row = statement.executeQuery("SELECT device_id, status, allow, capabilities, signing, messages_per_s, bytes_per_s,"
-          + " note, created_at_ms, revoked_at_ms, crc, at_ms, address, transport FROM device LEFT JOIN seen USING (device_id) ORDER BY device_id")) {
+          + " note, created_at_ms, revoked_at_ms, crc, at_ms, address, transport, controller FROM device LEFT JOIN seen USING (device_id) ORDER BY device_id")) {
         while (row.next()) {
           kept.add(read(row, tokens));
         }
@@ -244,7 +248,7 @@ final class Registry implements AutoCloseable {
     Entry entry = new Entry(id, Status.valueOf(row.getString(2).toUpperCase(Locale.ROOT)), tokens.getOrDefault(id, List.of()),
         allow.isEmpty() ? List.of() : Cidr.parse(List.of(allow.split(" "))), row.getString(4),
         Signing.valueOf(row.getString(5).toUpperCase(Locale.ROOT)), messages == null ? null : Math.toIntExact(messages), number(row, 7),
-        row.getString(8), row.getLong(9), number(row, 10));
+        row.getString(8), row.getLong(9), number(row, 10), row.getInt(15) == 1);
     verify(crc(columns(entry)), row.getLong(11), "device [" + id + "]");
     Live.Seen seen = null;
     try {
@@ -270,7 +274,7 @@ final class Registry implements AutoCloseable {
 
   private static Object[] columns(Entry e) {
     return new Object[] {e.id(), e.status().name().toLowerCase(Locale.ROOT), String.join(" ", Cidr.texts(e.allow())), e.capabilities(),
-      e.signing().name().toLowerCase(Locale.ROOT), e.messagesPerS(), e.bytesPerS(), e.note(), e.createdAtMs(), e.revokedAtMs()};
+      e.signing().name().toLowerCase(Locale.ROOT), e.messagesPerS(), e.bytesPerS(), e.note(), e.createdAtMs(), e.revokedAtMs(), e.controller() ? 1 : 0};
   }
 
   private static Object[] columns(String deviceId, Credential t) {
@@ -360,14 +364,56 @@ final class Registry implements AutoCloseable {
         throw new SQLException("it is damaged: its version is " + version);
       }
       statement.execute("PRAGMA journal_mode = WAL");
-      if (empty) {
+      if (version < VERSION) {
         transaction(() -> {
-          statement.executeUpdate(script());
+          for (int next = empty ? 1 : version + 1; next <= VERSION; next++) {
+            if (next == 2 && !empty) {
+              // Nothing that is damaged may get a checksum that holds.
+              verifyOne(statement);
+            }
+            statement.executeUpdate(script(next));
+            if (next == 2 && !empty) {
+              newChecksums();
+            }
+          }
           statement.execute("PRAGMA application_id = " + APPLICATION_ID);
           statement.execute("PRAGMA user_version = " + VERSION);
         });
       }
     }
+  }
+
+  private static void verifyOne(Statement statement) throws SQLException {
+    try (ResultSet row = statement.executeQuery("SELECT " + COLUMNS_1 + ", crc FROM device")) {
+      while (row.next()) {
+        verify(crc(columnsOne(row)), row.getLong(COLUMN_COUNT_1 + 1), "device [" + row.getString(1) + "]");
+      }
+    }
+  }
+
+  /** With the columns of version 2. */
+  private void newChecksums() throws SQLException {
+    Map<String, Long> checksums = new LinkedHashMap<>();
+    try (Statement all = connection.createStatement(); ResultSet row = all.executeQuery("SELECT " + COLUMNS_1 + " FROM device")) {
+      while (row.next()) {
+        Object[] columns = Arrays.copyOf(columnsOne(row), COLUMN_COUNT_1 + 1);
+        columns[COLUMN_COUNT_1] = 0;
+        checksums.put(row.getString(1), crc(columns));
+      }
+    }
+    try (PreparedStatement update = connection.prepareStatement("UPDATE device SET crc = ? WHERE device_id = ?")) {
+      for (Map.Entry<String, Long> each : checksums.entrySet()) {
+        execute(update, each.getValue(), each.getKey());
+      }
+    }
+  }
+
+  private static Object[] columnsOne(ResultSet row) throws SQLException {
+    Object[] columns = new Object[COLUMN_COUNT_1];
+    for (int i = 0; i < COLUMN_COUNT_1; i++) {
+      columns[i] = row.getObject(i + 1);
+    }
+    return columns;
   }
 
   private static int pragma(Statement statement, String sql) throws SQLException {
@@ -377,8 +423,8 @@ final class Registry implements AutoCloseable {
     }
   }
 
-  private static String script() throws SQLException {
-    try (InputStream in = Registry.class.getResourceAsStream("/io/caravan/devices/devices-1.sql")) {
+  private static String script(int version) throws SQLException {
+    try (InputStream in = Registry.class.getResourceAsStream("/io/caravan/devices/devices-" + version + ".sql")) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     } catch (IOException e) {
       throw new SQLException("the schema in this program cannot be read: " + e, e);

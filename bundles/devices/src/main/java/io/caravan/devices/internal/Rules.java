@@ -8,6 +8,7 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.core.StreamReadFeature;
+import io.caravan.devices.Devices.Signing;
 import java.io.IOException;
 import java.io.StringWriter;
 
@@ -57,6 +58,15 @@ final class Rules {
       throw new IllegalArgumentException("device id [gateway] is the gateway's own name at a broker: choose another one");
     }
     return id;
+  }
+
+  /** @throws IllegalArgumentException a controller whose messages must be signed */
+  static Entry controls(Entry entry) {
+    if (entry.controller() && entry.signing() == Signing.REQUIRE) {
+      throw new IllegalArgumentException("device [" + entry.id() + "] cannot be a controller with signing [require]: control messages carry no "
+          + "signature; device:signing " + entry.id() + " accept, or device:controller " + entry.id() + " off");
+    }
+    return entry;
   }
 
   static String note(String note) {

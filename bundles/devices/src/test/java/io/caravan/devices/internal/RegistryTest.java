@@ -439,8 +439,8 @@ class RegistryTest {
     box.close();
     Path newer = folder.resolve("newer.db");
     Files.copy(box.file, newer);
-    sql(newer, "PRAGMA user_version = 2");
-    assertTrue(assertThrows(IOException.class, () -> Registry.open(newer)).getMessage().contains("reads up to 1"));
+    sql(newer, "PRAGMA user_version = 3");
+    assertTrue(assertThrows(IOException.class, () -> Registry.open(newer)).getMessage().contains("reads up to 2"));
     Path foreign = folder.resolve("foreign.db");
     sql(foreign, "CREATE TABLE mine (a)");
     assertTrue(assertThrows(IOException.class, () -> Registry.open(foreign)).getMessage().contains("another program's file"));

@@ -16,7 +16,7 @@ public final class Draft implements Received {
   /** Kinds whose payload is described by the contract; the others are JSON objects kept as they are. */
   public static final Set<String> MODELLED = Set.of(TELEMETRY, EVENT);
   private static final Map<String, String> KIND_BY_CHANNEL = Map.of("telemetry", TELEMETRY, "events", EVENT,
-      "capabilities", "capabilities", "command-status", "command-status");
+      "capabilities", "capabilities", "command-status", "command-status", "reported", "reported");
   private static final String ROOT = "devices/";
   private static final int MAX_KEPT_ID = 256;
 
@@ -106,7 +106,7 @@ public final class Draft implements Received {
 
   private RejectedException badTopic() {
     return new RejectedException(Reason.BAD_TOPIC, null,
-        "topic [" + topic + "] must be devices/{id}/telemetry, /events, /capabilities or /command-status");
+        "topic [" + topic + "] must be devices/{id}/telemetry, /events, /capabilities, /command-status or /reported");
   }
 
   private static boolean validDevice(String id) {

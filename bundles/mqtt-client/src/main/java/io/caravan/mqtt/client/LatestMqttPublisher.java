@@ -59,7 +59,7 @@ public final class LatestMqttPublisher extends ManagedMqttClient {
     begin();
   }
 
-  /** Publishes the body with QoS 1 to the topic in the header {@code CaravanTopic}; returns at once. */
+  /** Publishes the body with QoS 1 to the topic in the header {@code CaravanTopic}, retained with {@code CaravanRetain} true; returns at once. */
   public void send(Exchange exchange) {
     String topic = exchange.getMessage().getHeader("CaravanTopic", String.class);
     byte[] body = exchange.getMessage().getBody(byte[].class);
@@ -68,6 +68,7 @@ public final class LatestMqttPublisher extends ManagedMqttClient {
     }
     MqttMessage message = new MqttMessage(body);
     message.setQos(1);
+    message.setRetained(exchange.getMessage().getHeader("CaravanRetain", false, Boolean.class));
     publish(topic, message);
   }
 

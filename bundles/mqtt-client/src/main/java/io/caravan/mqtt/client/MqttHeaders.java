@@ -4,6 +4,7 @@ package io.caravan.mqtt.client;
 import org.apache.camel.Exchange;
 import org.apache.camel.Message;
 import org.apache.camel.component.paho.mqtt5.PahoMqtt5Constants;
+import org.apache.camel.component.paho.mqtt5.PahoMqtt5Message;
 import org.eclipse.paho.mqttv5.common.packet.MqttProperties;
 import org.eclipse.paho.mqttv5.common.packet.UserProperty;
 
@@ -11,13 +12,16 @@ import org.eclipse.paho.mqttv5.common.packet.UserProperty;
 public final class MqttHeaders {
 
   /**
-   * Sets {@code CaravanTopic}, and {@code CaravanContentType}, {@code CaravanIdempotencyKey}, {@code CaravanSignature} and
+   * Sets {@code CaravanTopic}, {@code CaravanRetained} (true) where the broker had kept the message for who subscribes, and {@code CaravanContentType}, {@code CaravanIdempotencyKey}, {@code CaravanSignature} and
    * {@code CaravanTraceparent} where the MQTT 5 properties content type and user properties {@code caravan-idempotency-key},
    * {@code caravan-signature} and {@code traceparent} are there; of several user properties of a name the first counts.
    */
   public void read(Exchange exchange) {
     Message message = exchange.getMessage();
     message.setHeader("CaravanTopic", message.getHeader(PahoMqtt5Constants.MQTT_TOPIC));
+    if (message instanceof PahoMqtt5Message received && received.getMqttMessage() != null && received.getMqttMessage().isRetained()) {
+      message.setHeader("CaravanRetained", true);
+    }
     if (!(message.getHeader(PahoMqtt5Constants.CAMEL_PAHO_MSG_PROPERTIES) instanceof MqttProperties properties)) {
       return;
     }
@@ -30,6 +34,12 @@ public final class MqttHeaders {
         default -> { }
       }
     }
+  }
+
+  /** Sets {@code CaravanDeviceId} to the last part of the topic {@code gateways/{gateway_id}/control/{device_id}}. */
+  public void controller(Exchange exchange) {
+    String topic = exchange.getMessage().getHeader("CaravanTopic", "", String.class);
+    exchange.getMessage().setHeader("CaravanDeviceId", topic.substring(topic.lastIndexOf('/') + 1));
   }
 
   private static void set(Message message, String header, String value) {

@@ -85,5 +85,13 @@ public interface Authenticator {
      * @return how long the connection is not read any further, milliseconds; 0: go on. The message itself is taken.
      */
     long take(int bytes);
+
+    /**
+     * @return whether it may also give commands to the gateway and through it to devices (topics {@code gateways/{id}/control}); asked
+     *     for each message. A connection that is subscribed to control-status ends, as with {@link #valid}, when it is no more
+     */
+    default boolean controller() {
+      return false;
+    }
   }
 }

@@ -15,6 +15,9 @@ public interface Connections {
   /** @return number of accepted connections */
   int count();
 
+  /** @return whether a connection is subscribed to this topic now; a look into a table */
+  boolean subscribed(String topic);
+
   /**
    * Ends every connection of a device, for example after its credentials were revoked.
    *

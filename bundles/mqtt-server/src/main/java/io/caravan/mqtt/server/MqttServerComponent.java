@@ -13,9 +13,10 @@ import org.apache.camel.support.DefaultComponent;
  * {@code mqtt-server:name}: an MQTT 3.1.1 and 5 listener whose PUBACK follows the end of the route, and a producer that
  * publishes to the devices connected to it.
  *
- * <p>It is no broker: a device publishes to {@code devices/{id}/(telemetry|events|capabilities|command-status)} and
- * subscribes to {@code devices/{id}/(commands|receipts)}; nothing is kept for absent devices, there are no retained
- * messages, no sessions beyond a connection, and a will is accepted and never published.
+ * <p>It is no broker: a device publishes to {@code devices/{id}/(telemetry|events|capabilities|command-status|reported)} and
+ * subscribes to {@code devices/{id}/(commands|receipts|desired)}, a controller also uses {@code gateways/{id}/control} and {@code
+ * /control-status}; nothing is kept for absent devices or sent twice, what is retained is for the route to keep, there are no
+ * sessions beyond a connection, and a will is accepted and never published.
  *
  * <p>All listeners of a CamelContext share client ids (a second connection of a device with the same id ends the first) and the
  * devices a producer reaches. Runs on the bean {@code vertx}; without one the component makes its own. Thread-safe.

@@ -18,6 +18,7 @@ public class MqttServerEndpoint extends DefaultEndpoint {
   private String channel;
   private boolean awaitAck = true;
   private boolean ignoreAbsent;
+  private boolean evidence;
   private long publishTimeoutMs = 10_000;
   private Authenticator authenticator;
 
@@ -40,7 +41,7 @@ public class MqttServerEndpoint extends DefaultEndpoint {
   @Override
   public Producer createProducer() {
     return new Publisher(this, component.hub(), component::vertx, component::completions,
-        new Publisher.Options(channel, awaitAck, ignoreAbsent, publishTimeoutMs));
+        new Publisher.Options(channel, settings.gatewayId, awaitAck, ignoreAbsent, evidence, publishTimeoutMs));
   }
 
   /** Consumer: address to listen on; default 127.0.0.1. */
@@ -199,7 +200,27 @@ public class MqttServerEndpoint extends DefaultEndpoint {
     settings.onReceiptsSubscribed = onReceiptsSubscribed;
   }
 
-  /** Producer: {@code commands} or {@code receipts}: publish to {@code devices/${CaravanDeviceId}/<channel>}. */
+  /**
+   * Consumer: endpoint URI that gets the device id, as body and as header {@code CaravanDeviceId}, when a device subscribed to its commands
+   * or its desired state (header {@code CaravanChannel}: {@code commands} or {@code desired}); on a worker thread, after SUBACK.
+   */
+  public void setOnSubscribed(String onSubscribed) {
+    settings.onSubscribed = onSubscribed;
+  }
+
+  /**
+   * Consumer and producer: name of this gateway in {@code gateways/{gatewayId}/control} and {@code /control-status}, which are for connections
+   * whose {@link Authenticator.Grant#controller} says so; without it there are no such topics.
+   */
+  public void setGatewayId(String gatewayId) {
+    settings.gatewayId = gatewayId;
+  }
+
+  /**
+   * Producer: {@code commands}, {@code receipts} or {@code desired}: publish to {@code devices/${CaravanDeviceId}/<channel>}; {@code
+   * control-status}: to the connections of device {@code ${CaravanDeviceId}} that are subscribed to that topic of the gateway. A command goes
+   * to one connection, the newest that can be written to; everything else to all that are subscribed.
+   */
   public void setChannel(String channel) {
     this.channel = channel;
   }
@@ -212,6 +233,14 @@ public class MqttServerEndpoint extends DefaultEndpoint {
   /** Producer: an absent device is no error; default false. */
   public void setIgnoreAbsent(boolean ignoreAbsent) {
     this.ignoreAbsent = ignoreAbsent;
+  }
+
+  /**
+   * Producer: do not fail but set the header {@code CaravanEvidence} to what is known of the message ({@link Evidence}), and {@code
+   * CaravanEvidenceDetail} to why; a subscription with QoS 0 then is no failure either. Default false.
+   */
+  public void setEvidence(boolean evidence) {
+    this.evidence = evidence;
   }
 
   /** Producer: time the device has to acknowledge, milliseconds; default 10000. */

@@ -294,7 +294,7 @@ class MqttServerTest {
     assertEquals(1000, connack.getRestrictions().getMaximumPacketSize());
     assertEquals(MqttQos.AT_LEAST_ONCE, connack.getRestrictions().getMaximumQos());
     assertEquals(0, connack.getRestrictions().getTopicAliasMaximum());
-    assertFalse(connack.getRestrictions().isRetainAvailable());
+    assertTrue(connack.getRestrictions().isRetainAvailable());
     assertFalse(connack.getRestrictions().isWildcardSubscriptionAvailable());
     assertFalse(connack.getRestrictions().isSharedSubscriptionAvailable());
     assertFalse(connack.getRestrictions().areSubscriptionIdentifiersAvailable());

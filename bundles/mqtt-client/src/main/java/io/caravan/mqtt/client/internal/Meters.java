@@ -28,7 +28,7 @@ public class Meters implements AutoCloseable {
   /** An attempt to connect: the first, and each that became necessary after it. */
   public void connects(boolean succeeded) {}
 
-  /** @param outcome acknowledged, refused, or lost (no answer before the connection was given up; it may have arrived) */
+  /** @param outcome acknowledged, refused, unsent (certainly nobody has it), or lost (no answer before the connection was given up; it may have arrived) */
   public void published(String outcome) {}
 
   /** @param outcome taken, or failed (not acknowledged to the broker, comes again) */

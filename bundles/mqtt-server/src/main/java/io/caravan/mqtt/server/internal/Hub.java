@@ -71,9 +71,10 @@ public final class Hub implements Connections {
     });
   }
 
+  /** @return newest first */
   List<Session> subscribers(String topic) {
     Set<Session> sessions = byTopic.get(topic);
-    return sessions == null ? List.of() : List.copyOf(sessions);
+    return sessions == null ? List.of() : sessions.stream().sorted(Comparator.comparingLong(Session::openedNs).reversed()).toList();
   }
 
   @Override
@@ -84,6 +85,11 @@ public final class Hub implements Connections {
   @Override
   public int count() {
     return byClientId.size();
+  }
+
+  @Override
+  public boolean subscribed(String topic) {
+    return byTopic.containsKey(topic);
   }
 
   @Override

@@ -67,7 +67,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private volatile Tls tls;
   private long tlsRefresh;
   private HealthCheck tlsCheck;
-  private ProducerTemplate receiptsSubscribed;
+  private ProducerTemplate subscribed;
 
   public Listener(Endpoint endpoint, Processor processor, String name, Settings settings, Hub hub, Supplier<Vertx> vertx,
       Authenticator authenticator) {
@@ -223,9 +223,9 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     if (meters != null) {
       meters.close();
     }
-    if (receiptsSubscribed != null) {
-      receiptsSubscribed.stop();
-      receiptsSubscribed = null;
+    if (subscribed != null) {
+      subscribed.stop();
+      subscribed = null;
     }
     super.doStop();
   }
@@ -294,7 +294,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
       } else if ("rejected".equals(outcome)) {
         String reason = exchange.getVariable("reason", String.class);
         // Whose signature does not hold is told what a stranger is told; the message is kept all the same.
-        answer = "bad_signature".equals(reason) || "replayed".equals(reason) ? Publication.NOT_AUTHORIZED : Publication.PAYLOAD_FORMAT_INVALID;
+        answer = "bad_signature".equals(reason) || "replayed".equals(reason) || "not_authorized".equals(reason) ? Publication.NOT_AUTHORIZED : Publication.PAYLOAD_FORMAT_INVALID;
         publication.detail = detail(exchange);
         meters.published(Meters.Outcome.REJECTED);
       } else {
@@ -394,26 +394,40 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     accepted.decrementAndGet();
   }
 
-  /** Asks for the receipts on a worker thread; done is called on any thread when they were asked for. */
-  void receiptsSubscribed(List<String> deviceIds, Runnable done) {
+  /** Whether somebody is told of a subscription to that channel. */
+  boolean tells(String channel) {
+    return !Settings.blank(hook(channel));
+  }
+
+  private String hook(String channel) {
+    return switch (channel) {
+      case "receipts" -> settings.onReceiptsSubscribed;
+      case "commands", "desired" -> settings.onSubscribed;
+      default -> null;
+    };
+  }
+
+  /** Tells of subscriptions, topics of devices, on a worker thread; done is called on any thread when they were told. */
+  void tell(List<String> topics, Runnable done) {
     vertx.get().executeBlocking(() -> {
-      for (String each : deviceIds) {
-        template().sendBodyAndHeader(settings.onReceiptsSubscribed, each, MqttServerHeaders.DEVICE_ID, each);
+      for (String each : topics) {
+        String device = Topics.device(each);
+        String channel = Topics.channel(each);
+        try {
+          template().sendBodyAndHeaders(hook(channel), device, Map.of(MqttServerHeaders.DEVICE_ID, device, MqttServerHeaders.CHANNEL, channel));
+        } catch (RuntimeException e) {
+          seldom.warn("mqtt-server:{} could not tell [{}] of the subscription to [{}]: {}", name, hook(channel), each, e.toString());
+        }
       }
       return null;
-    }, false).onComplete(result -> {
-      if (result.failed()) {
-        seldom.warn("mqtt-server:{} could not ask [{}] for a receipt: {}", name, settings.onReceiptsSubscribed, result.cause().toString());
-      }
-      done.run();
-    });
+    }, false).onComplete(result -> done.run());
   }
 
   private synchronized ProducerTemplate template() {
-    if (receiptsSubscribed == null) {
-      receiptsSubscribed = getEndpoint().getCamelContext().createProducerTemplate();
+    if (subscribed == null) {
+      subscribed = getEndpoint().getCamelContext().createProducerTemplate();
     }
-    return receiptsSubscribed;
+    return subscribed;
   }
 
   void listening(int port) {

@@ -4,7 +4,9 @@ package io.caravan.mqtt.server.internal;
 import io.caravan.mqtt.server.Authenticator;
 import io.caravan.mqtt.server.Connections;
 import io.caravan.mqtt.server.DeviceNotConnectedException;
+import io.caravan.mqtt.server.Evidence;
 import io.caravan.mqtt.server.PublishRefusedException;
+import io.caravan.mqtt.server.PublishTimeoutException;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufUtil;
 import io.netty.buffer.Unpooled;
@@ -140,6 +142,8 @@ final class Session {
   /** The only device it may act for; null: any. Like grant written once, before the Hub gets to know the session. */
   private volatile String bound;
   private volatile Authenticator.Grant grant;
+  /** Subscribed to control-status, at least once. */
+  private volatile boolean watching;
   private boolean v5;
   private boolean problemInformation = true;
   private long keepAliveMs;
@@ -483,7 +487,7 @@ final class Session {
       properties = new MqttProperties();
       properties.add(new IntegerProperty(MqttPropertyType.RECEIVE_MAXIMUM.value(), listener.settings().receiveMaximum));
       properties.add(new IntegerProperty(MqttPropertyType.MAXIMUM_QOS.value(), 1));
-      properties.add(new IntegerProperty(MqttPropertyType.RETAIN_AVAILABLE.value(), 0));
+      properties.add(new IntegerProperty(MqttPropertyType.RETAIN_AVAILABLE.value(), 1));
       properties.add(new IntegerProperty(MqttPropertyType.MAXIMUM_PACKET_SIZE.value(), listener.settings().maxPacketBytes));
       properties.add(new IntegerProperty(MqttPropertyType.TOPIC_ALIAS_MAXIMUM.value(), 0));
       properties.add(new IntegerProperty(MqttPropertyType.WILDCARD_SUBSCRIPTION_AVAILABLE.value(), 0));
@@ -517,7 +521,7 @@ final class Session {
   /** Any thread: whether the connection may stay. */
   boolean granted() {
     Authenticator.Grant given = grant;
-    return given == null || given.valid();
+    return given == null || given.valid() && (!watching || given.controller());
   }
 
   void revoked() {
@@ -585,9 +589,9 @@ final class Session {
       disconnect(QOS_NOT_SUPPORTED, "the maximum QoS is 1");
       return;
     }
-    if (v5 && message.fixedHeader().isRetain()) {
+    if (v5 && message.fixedHeader().isRetain() && !Topics.retained(header.topicName())) {
       listener.published(Meters.Outcome.PROTOCOL);
-      disconnect(RETAIN_NOT_SUPPORTED, "nothing is retained here");
+      disconnect(RETAIN_NOT_SUPPORTED, "nothing but capabilities is retained here");
       return;
     }
     MqttProperties properties = header.properties();
@@ -638,6 +642,9 @@ final class Session {
     if (topic.equals(lastTopic)) {
       return lastDevice;
     }
+    if (Topics.ofGateways(topic)) {
+      return controller(topic, packetId);
+    }
     if (!Topics.published(topic)) {
       refuseMessage(packetId, Meters.Outcome.BAD_TOPIC, TOPIC_NAME_INVALID);
       return null;
@@ -654,6 +661,26 @@ final class Session {
     lastTopic = topic;
     lastDevice = device;
     return device;
+  }
+
+  /** Who sends a control message; null: refused. Not remembered: the right is asked for each. */
+  private String controller(String topic, int packetId) {
+    String named = Topics.controller(topic, listener.settings().gatewayId, Topics.CONTROL);
+    if (named == null) {
+      refuseMessage(packetId, Meters.Outcome.BAD_TOPIC, TOPIC_NAME_INVALID);
+      return null;
+    }
+    if (!controls(named)) {
+      refuseMessage(packetId, Meters.Outcome.NOT_AUTHORIZED, NOT_AUTHORIZED);
+      return null;
+    }
+    return bound;
+  }
+
+  /** Any thread: whether it may use the control topics, and the one that names this device. */
+  private boolean controls(String named) {
+    Authenticator.Grant given = grant;
+    return bound != null && given != null && given.controller() && (named.isEmpty() || named.equals(bound));
   }
 
   private void refuseMessage(int packetId, Meters.Outcome outcome, int reasonCode) {
@@ -748,7 +775,7 @@ final class Session {
     take(0);
     List<MqttTopicSubscription> asked = message.payload().topicSubscriptions();
     int[] codes = new int[asked.size()];
-    List<String> receipts = new ArrayList<>(1);
+    List<String> told = new ArrayList<>(1);
     for (int i = 0; i < codes.length; i++) {
       String filter = asked.get(i).topicFilter();
       int qos = Math.min(1, asked.get(i).qualityOfService().value());
@@ -758,8 +785,10 @@ final class Session {
       if (codes[i] == qos) {
         subscriptions.put(filter, qos);
         listener.hub().subscribe(filter, this);
-        if (Topics.channel(filter).equals("receipts")) {
-          receipts.add(Topics.device(filter));
+        if (Topics.ofGateways(filter)) {
+          watching = true;
+        } else if (listener.tells(Topics.channel(filter))) {
+          told.add(filter);
         }
       } else if (!v5) {
         codes[i] = UNSPECIFIED;
@@ -768,10 +797,14 @@ final class Session {
     write(new MqttSubAckMessage(fixed(MqttMessageType.SUBACK, MqttQoS.AT_MOST_ONCE),
         new MqttMessageIdAndPropertiesVariableHeader(message.variableHeader().messageId(), MqttProperties.NO_PROPERTIES),
         new MqttSubAckPayload(codes)));
-    if (!receipts.isEmpty() && !Settings.blank(listener.settings().onReceiptsSubscribed)) {
+    if (!told.isEmpty()) {
       // One at a time: a device that subscribes over and over must not fill the queue of the workers.
       pause(SUBSCRIBING);
-      listener.receiptsSubscribed(receipts, () -> later(() -> resume(SUBSCRIBING)));
+      listener.tell(told, () -> later(() -> resume(SUBSCRIBING)));
+    }
+    // Whose right to watch ended meanwhile was not found by whoever took it away.
+    if (watching && !granted()) {
+      revoked();
     }
   }
 
@@ -784,6 +817,10 @@ final class Session {
     }
     if (filter.indexOf('+') >= 0 || filter.indexOf('#') >= 0) {
       return WILDCARDS_NOT_SUPPORTED;
+    }
+    if (Topics.ofGateways(filter)) {
+      String named = Topics.controller(filter, listener.settings().gatewayId, Topics.CONTROL_STATUS);
+      return named == null ? TOPIC_FILTER_INVALID : controls(named) ? qos : NOT_AUTHORIZED;
     }
     if (!Topics.subscribed(filter) || !Topics.validDevice(Topics.device(filter))) {
       return TOPIC_FILTER_INVALID;
@@ -811,19 +848,25 @@ final class Session {
   // ---------------------------------------------------------------------------------------------- to the device
 
   void deliver(Delivery delivery) {
+    if (delivery.awaitAck && delivery.ended()) {
+      return;
+    }
     Integer qos = subscriptions.get(delivery.topic);
     if (state != State.OPEN && state != State.FAILING || qos == null) {
-      delivery.failed(gone(delivery));
-    } else if (delivery.awaitAck && qos == 0) {
+      delivery.failed(delivery.gone(/* written= */ false));
+    } else if (qos == 0 && !delivery.takesQos0()) {
       delivery.failed(new DeviceNotConnectedException("[" + delivery.topic + "] is subscribed with QoS 0, which gives no"
-          + " acknowledgement: the device must subscribe with QoS 1"));
+          + " acknowledgement: the device must subscribe with QoS 1", Evidence.NONE));
     } else if (delivery.maxBytes > maxOutgoingBytes) {
       delivery.failed(new PublishRefusedException("[" + delivery.topic + "] up to " + delivery.maxBytes
-          + " bytes exceed the device's maximum packet size " + maxOutgoingBytes));
+          + " bytes exceed the device's maximum packet size " + maxOutgoingBytes, Evidence.REFUSED));
     } else if (qos == 1 && outgoing.size() >= outgoingWindow) {
       if (queued.size() >= MAX_QUEUED) {
+        queued.removeIf(each -> each.awaitAck && each.ended());
+      }
+      if (queued.size() >= MAX_QUEUED) {
         delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device has not acknowledged "
-            + outgoing.size() + " messages and " + queued.size() + " more wait"));
+            + outgoing.size() + " messages and " + queued.size() + " more wait", Evidence.NONE));
       } else {
         queued.add(delivery);
       }
@@ -835,7 +878,15 @@ final class Session {
   private void send(Delivery delivery, int qos) {
     if (qos == 0 && !channel.channel().isWritable()) {
       // What a device does not read must not pile up; QoS 1 is bounded by the window.
-      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device does not read what it is sent"));
+      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device does not read what it is sent", Evidence.NONE));
+      return;
+    }
+    if (delivery.late()) {
+      delivery.failed(new PublishTimeoutException("[" + delivery.topic + "] its time was over before the device took what was sent before it",
+          Evidence.NONE));
+      return;
+    }
+    if (!delivery.write()) {
       return;
     }
     int packetId = 0;
@@ -847,10 +898,10 @@ final class Session {
       outgoing.put(packetId, delivery);
     }
     write(new MqttPublishMessage(fixed(MqttMessageType.PUBLISH, MqttQoS.valueOf(qos)),
-        new MqttPublishVariableHeader(delivery.topic, packetId, v5 ? delivery.properties : MqttProperties.NO_PROPERTIES),
+        new MqttPublishVariableHeader(delivery.topic, packetId, v5 ? delivery.properties() : MqttProperties.NO_PROPERTIES),
         Unpooled.wrappedBuffer(delivery.payload)));
-    if (!delivery.awaitAck) {
-      delivery.succeeded();
+    if (!delivery.awaitAck || qos == 0) {
+      delivery.succeeded(Evidence.SENT);
     }
   }
 
@@ -861,9 +912,10 @@ final class Session {
     }
     int reasonCode = header.reasonCode() & 0xFF;
     if (reasonCode < 0x80) {
-      delivery.succeeded();
+      delivery.succeeded(Evidence.DELIVERED);
     } else {
-      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device answered 0x" + Integer.toHexString(reasonCode)));
+      delivery.failed(new PublishRefusedException("[" + delivery.topic + "] the device answered 0x" + Integer.toHexString(reasonCode),
+          Evidence.REFUSED));
     }
     while (!queued.isEmpty() && outgoing.size() < outgoingWindow) {
       Delivery next = queued.poll();
@@ -871,10 +923,6 @@ final class Session {
         deliver(next);
       }
     }
-  }
-
-  private static DeviceNotConnectedException gone(Delivery delivery) {
-    return new DeviceNotConnectedException("the connection subscribed to [" + delivery.topic + "] ended before it acknowledged");
   }
 
   // ---------------------------------------------------------------------------------------------- ending
@@ -913,6 +961,9 @@ final class Session {
    * written, and the kernel keep the connection for minutes.
    */
   private void cut() {
+    if (!channel.channel().isOpen()) {
+      return; // the peer was faster than the timer; a closed channel is not writable either, and takes no option
+    }
     if (channel.channel().isWritable()) {
       channel.channel().close();
     } else {
@@ -954,11 +1005,12 @@ final class Session {
       listener.departed();
       listener.hub().close(this);
     }
-    List<Delivery> undelivered = new ArrayList<>(outgoing.values());
-    undelivered.addAll(queued);
+    List<Delivery> unanswered = new ArrayList<>(outgoing.values());
+    List<Delivery> unwritten = new ArrayList<>(queued);
     outgoing.clear();
     queued.clear();
-    undelivered.forEach(each -> each.failed(gone(each)));
+    unanswered.forEach(each -> each.failed(each.gone(/* written= */ true)));
+    unwritten.forEach(each -> each.failed(each.gone(/* written= */ false)));
   }
 
   // ---------------------------------------------------------------------------------------------- small things

@@ -30,6 +30,9 @@ public final class Settings {
   /** Null: required if there is a tlsClientCa, else none. */
   public String tlsClientAuth;
   public String onReceiptsSubscribed;
+  public String onSubscribed;
+  /** Null or empty: no control topics. */
+  public String gatewayId;
 
   /** @throws IllegalArgumentException names the option, its value and the rule */
   public void check(String name) {
