@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Commands in the cloud. */
+package io.caravan.desk;
