@@ -199,6 +199,9 @@ public final class Caravan implements AutoCloseable {
     /** Collects what a plain Java container consists of. This class is not thread-safe. */
     public static final class Builder {
 
+        /** Keys of a container in which commands set something. */
+        private static final String CONTROL = "io.caravan.control.yaml";
+
         private final List<Path> keys = new ArrayList<>();
         private final List<Path> routes = new ArrayList<>();
         private final Map<String, String> overrides = new HashMap<>();
@@ -282,7 +285,11 @@ public final class Caravan implements AutoCloseable {
             overrides.forEach((key, value) -> arguments.put("caravan." + key, value));
             Path scratch = home == null ? Files.createTempDirectory("caravan") : null;
             if (scratch != null) {
-                Map.of("audit.file", "audit/audit.log", "users.file", "users.properties").forEach((key, path) -> {
+                Map<String, String> written = new HashMap<>(Map.of("audit.file", "audit/audit.log", "users.file", "users.properties"));
+                if (keys.stream().anyMatch(place -> Files.exists(Files.isDirectory(place) ? place.resolve(CONTROL) : place.resolveSibling(CONTROL)))) {
+                    written.put("control.dir", "control");
+                }
+                written.forEach((key, path) -> {
                     if (!environment.containsKey("CARAVAN_" + key.toUpperCase(Locale.ROOT).replace('.', '_'))) {
                         arguments.putIfAbsent("caravan." + key, scratch.resolve(path).toString());
                     }

@@ -25,7 +25,7 @@ import org.slf4j.LoggerFactory;
 /**
  * Bean {@code adminAccess}: who may see more of this container than whether it is well. That is who asks from this machine
  * ({@code admin.login}), or logs in (HTTP Basic, bean {@code users}). Sets the variable {@code access} to {@code granted} or to why
- * not. Blocks while a password is checked; {@link Users} makes wrong ones slow and notes them, here an address that goes on is
+ * not, and with {@link #viewer}, {@link #operator} and {@link #admin} the variable {@code user} to who it is. Blocks while a password is checked; {@link Users} makes wrong ones slow and notes them, here an address that goes on is
  * locked out. This class is thread-safe.
  */
 public final class AdminAccess {
@@ -33,6 +33,9 @@ public final class AdminAccess {
     private static final Logger LOG = LoggerFactory.getLogger(AdminAccess.class);
     private static final Set<String> ROLES = Set.of("viewer", "operator", "admin");
     private static final String GRANTED = "granted";
+    /** Who asks from this machine and does not say who they are. */
+    private static final String LOCAL = "local";
+    private static final Set<String> READING = Set.of("GET", "HEAD", "OPTIONS");
     private static final String REALM = "Basic realm=\"caravan\", charset=\"UTF-8\"";
     private static final int MAX_ADDRESSES = 1_000;
     private static final int MAX_CREDENTIAL = 1_024;
@@ -40,7 +43,12 @@ public final class AdminAccess {
     /** Failures of an address since it last succeeded or was locked out. */
     private record Failures(int count, long untilNs) {}
 
-    private record Access(String outcome, long retryAfterS) {}
+    /** @param user null: nobody known; @param roles that the user has */
+    private record Access(String outcome, long retryAfterS, String user, Set<String> roles) {
+        Access(String outcome) {
+            this(outcome, 0, null, Set.of());
+        }
+    }
 
     private final CamelContext context;
     private final Config config;
@@ -65,7 +73,59 @@ public final class AdminAccess {
     /** For a route that answers only some: as {@link #identify}, and the message is the refusal where it is not {@code granted}. */
     public void check(Exchange exchange) {
         HttpCall call = HttpCall.of(exchange);
-        Access access = decide(call);
+        answer(exchange, call, decide(call));
+    }
+
+    /** For a route that shows: as {@link #check}, for whoever may see. */
+    public void viewer(Exchange exchange) {
+        role(exchange, "viewer");
+    }
+
+    /** For a route that changes something: as {@link #viewer}, for operators. Refuses pages of other origins. */
+    public void operator(Exchange exchange) {
+        role(exchange, "operator");
+    }
+
+    /** As {@link #operator}, for administrators. */
+    public void admin(Exchange exchange) {
+        role(exchange, "admin");
+    }
+
+    private void role(Exchange exchange, String role) {
+        HttpCall call = HttpCall.of(exchange);
+        Access access = foreign(call) ? new Access("foreign_origin") : whoIs(call);
+        if (access.outcome().equals(GRANTED) && !access.roles().contains(role)) {
+            access = new Access("role", 0, access.user(), access.roles());
+        }
+        exchange.setVariable("user", access.user());
+        exchange.setVariable("role", role);
+        answer(exchange, call, access);
+    }
+
+    /** Who says who they are is that, also on this machine; else as {@link #decide}. */
+    private Access whoIs(HttpCall call) {
+        if (call.local() && config.get("admin.login").equals("remote")) {
+            List<String> given = call.headers("Authorization");
+            return given.isEmpty() ? new Access(GRANTED, 0, LOCAL, ROLES) : login(call, given);
+        }
+        return decide(call);
+    }
+
+    /**
+     * A browser says where a page came from that sends something. One of elsewhere must not use that a person is on this machine, or
+     * has logged in.
+     */
+    private static boolean foreign(HttpCall call) {
+        List<String> origins = call.headers("Origin");
+        if (READING.contains(call.method()) || origins.isEmpty()) {
+            return false;
+        }
+        List<String> hosts = call.headers("Host");
+        return origins.size() != 1 || hosts.size() != 1
+                || !origins.get(0).replaceFirst("^https?://", "").equalsIgnoreCase(hosts.get(0));
+    }
+
+    private void answer(Exchange exchange, HttpCall call, Access access) {
         exchange.setVariable("access", access.outcome());
         if (access.outcome().equals(GRANTED)) {
             return;
@@ -85,6 +145,15 @@ public final class AdminAccess {
                 message.setBody(Refusals.json("forbidden",
                         "a password must not cross the network in the clear: use https, or a tunnel to this machine"));
             }
+            case "role" -> {
+                message.setHeader(Exchange.HTTP_RESPONSE_CODE, 403);
+                message.setBody(Refusals.json("forbidden", "this needs the role " + exchange.getVariable("role", String.class)
+                        + ", which [" + access.user() + "] does not have; user:role gives it"));
+            }
+            case "foreign_origin" -> {
+                message.setHeader(Exchange.HTTP_RESPONSE_CODE, 403);
+                message.setBody(Refusals.json("forbidden", "a page of another origin must not ask for that"));
+            }
             default -> {
                 message.setHeader(Exchange.HTTP_RESPONSE_CODE, 401);
                 message.setHeader("WWW-Authenticate", REALM);
@@ -95,51 +164,48 @@ public final class AdminAccess {
 
     private Access decide(HttpCall call) {
         if (call.local() && config.get("admin.login").equals("remote")) {
-            return new Access(GRANTED, 0);
+            return new Access(GRANTED);
         }
         List<String> given = call.headers("Authorization");
         if (call.exposed()) {
             // Asking for a password here would make people send it.
-            return new Access("exposed", 0);
+            return new Access("exposed");
         }
-        if (given.isEmpty()) {
-            return new Access("unauthorized", 0);
-        }
-        long lockedS = lockedS(call.address());
-        if (lockedS > 0) {
-            return new Access("locked_out", lockedS);
-        }
-        return login(call, given) ? new Access(GRANTED, 0) : new Access("unauthorized", 0);
+        return given.isEmpty() ? new Access("unauthorized") : login(call, given);
     }
 
-    private boolean login(HttpCall call, List<String> given) {
+    private Access login(HttpCall call, List<String> given) {
+        long lockedS = lockedS(call.address());
+        if (lockedS > 0) {
+            return new Access("locked_out", lockedS, null, Set.of());
+        }
         char[] credential = given.size() == 1 ? basic(given.get(0)) : null;
         int colon = 0;
         while (credential != null && colon < credential.length && credential[colon] != ':') {
             colon++;
         }
         String user = credential == null ? "" : new String(credential, 0, colon);
-        boolean known = false;
+        Set<String> roles = Set.of();
         if (credential != null && colon < credential.length) {
             char[] password = Arrays.copyOfRange(credential, colon + 1, credential.length);
             try {
                 Users users = context.getRegistry().lookupByNameAndType("users", Users.class);
-                known = users != null && users.roles(user, password).map(roles -> roles.stream().anyMatch(ROLES::contains)).orElse(false);
+                roles = users == null ? Set.of() : users.roles(user, password).orElse(Set.of());
             } finally {
                 Arrays.fill(password, '\0');
                 Arrays.fill(credential, '\0');
             }
         }
-        if (known) {
+        if (roles.stream().anyMatch(ROLES::contains)) {
             synchronized (failures) {
                 failures.remove(call.address());
             }
-            return true;
+            return new Access(GRANTED, 0, user, roles);
         }
         if (failed(call.address())) {
             audit(user, call);
         }
-        return false;
+        return new Access("unauthorized");
     }
 
     /** @return user, colon, password; null if it is not that */

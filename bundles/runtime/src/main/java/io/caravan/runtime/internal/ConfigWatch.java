@@ -45,6 +45,27 @@ final class ConfigWatch {
         if (!settled || seen.equals(inForce)) {
             return;
         }
+        take(seen);
+    }
+
+    /**
+     * Puts the files in force as they are, without a second look. By the thread that calls {@link #look}.
+     *
+     * @return the keys whose value changed
+     * @throws ConfigException the old values stay in force
+     */
+    Set<String> now() {
+        lastSeen = see();
+        inForce = lastSeen;
+        Set<String> keys = config.reload();
+        problems = List.of();
+        if (!keys.isEmpty()) {
+            changed.accept(keys);
+        }
+        return keys;
+    }
+
+    private void take(Map<String, String> seen) {
         inForce = seen;
         try {
             Set<String> keys = config.reload();

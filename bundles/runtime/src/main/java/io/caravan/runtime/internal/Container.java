@@ -52,6 +52,10 @@ public final class Container implements AutoCloseable {
     private final Metrics metrics = new Metrics();
     private final AuditLog audit;
     private final UserFile users;
+    /** Null: commands set nothing in this container. */
+    private final ConfigUpdate control;
+    private LogLevels logLevels;
+    private LogLevels.Backend logs;
     private Map<String, String> settings;
     private final Map<String, String> inventory = new TreeMap<>();
     private volatile boolean inventoried;
@@ -89,12 +93,25 @@ public final class Container implements AutoCloseable {
         this.watch = new ConfigWatch(config, this::configChanged, this::configRefused);
         this.modules = new Modules(context, config, routes::retry, routes::rebuild);
         this.health = new Health(context, this::checks, this::about);
+        this.control = config.control() == null ? null : new ConfigUpdate(context, config, audit, watch::now, clock::submit, routes, health::checks);
+    }
+
+    /** @param backend where levels of loggers are set; before {@link #start} */
+    public void logs(LogLevels.Backend backend) {
+        logs = backend;
     }
 
     /** Starts context and HTTP server. */
     public void start() throws Exception {
         audit.note("container.start", config.get("container.name"), "ok", Map.of("role", config.get("container.role"), "version", version(),
                 "user", System.getProperty("user.name"), "pid", ProcessHandle.current().pid(), "settings_sha256", AuditLog.sha256(settings.toString())));
+        logLevels = new LogLevels(audit, logs, System::nanoTime);
+        if (control != null) {
+            if (config.recovered() != null) {
+                control.told(config.recovered());
+            }
+            control.recover();
+        }
         Contexts.configure(context, config, config);
         // Nothing is served from the class path, and nothing unpacked into a cache folder.
         vertx = Vertx.vertx(new VertxOptions().setFileSystemOptions(
@@ -106,6 +123,11 @@ public final class Container implements AutoCloseable {
         context.getRegistry().bind("health", health);
         context.getRegistry().bind("audit", Audit.class, audit);
         context.getRegistry().bind("users", Users.class, users);
+        if (control != null) {
+            context.getRegistry().bind("configUpdate", control);
+            context.getRegistry().bind("logLevel", logLevels);
+            context.getRegistry().bind("control", new Control(this::about, health::checks, text -> config.redaction().of(text), audit));
+        }
         context.start();
         http = HttpServer.start(context, vertx, config);
         clock.scheduleWithFixedDelay(this::tick, LOOK_MS, LOOK_MS, TimeUnit.MILLISECONDS);
@@ -193,6 +215,9 @@ public final class Container implements AutoCloseable {
         }
         closed = true;
         incomplete = "the container is being stopped";
+        if (control != null) {
+            control.close();
+        }
         clock.shutdownNow();
         routes.close();
         quietly("stop the routes", context::stop);
@@ -262,6 +287,10 @@ public final class Container implements AutoCloseable {
             watch.look();
             audit.retry();
             users.retry();
+            logLevels.retry();
+            if (control != null) {
+                control.retry();
+            }
             if (!inventoried && incomplete == null && routes.idle()) {
                 inventory();
             }
@@ -282,6 +311,9 @@ public final class Container implements AutoCloseable {
         checks.add(new Check("container", starting == null ? "UP" : "DOWN", starting == null ? "" : starting));
         checks.add(audit.check());
         checks.add(users.check());
+        if (control != null) {
+            checks.add(control.check());
+        }
         checks.add(new Check("config", watch.problems().isEmpty() ? "UP" : "DOWN", String.join("; ", watch.problems())));
         routes.list().forEach(file -> checks.add(new Check("route:" + file.stem(), file.ready() ? "UP" : "DOWN",
                 file.error() != null ? file.error() : file.routes().stream().filter(r -> r.error() != null)

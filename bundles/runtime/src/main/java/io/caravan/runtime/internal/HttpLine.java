@@ -123,6 +123,11 @@ final class HttpLine extends VertxHttpRequestDecoder {
         });
     }
 
+    /** A piece of an answer that goes on was read: the clock of slow readers starts again. Event loop. */
+    void progress() {
+        unreadSince = 0;
+    }
+
     /** Any thread, now and then. */
     void look(long now) {
         ChannelHandlerContext at = context;

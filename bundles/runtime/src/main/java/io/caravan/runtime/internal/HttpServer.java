@@ -108,6 +108,8 @@ final class HttpServer extends VertxPlatformHttpServer {
         server.setVertx(vertx);
         context.getRegistry().bind("adminAccess", new AdminAccess(context, config));
         context.addService(server);
+        // Binds itself, and is found by the component when the first route comes.
+        context.addService(new HttpRoute.Engine());
         return server;
     }
 

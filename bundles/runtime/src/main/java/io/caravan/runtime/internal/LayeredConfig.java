@@ -17,6 +17,7 @@ import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
@@ -42,12 +43,15 @@ public final class LayeredConfig implements Config, PropertiesSource {
     private static final String FILE = "file:";
     private static final Path DATA = Path.of("data");
 
-    /** Where a value was found, so that a message can send the operator there. */
-    private record Found(String value, String where, Path file) {
+    /** Where a value was found, so that a message can send the operator there; above: it goes before what commands have set. */
+    private record Found(String value, String where, Path file, boolean above) {
         Found(String value, String where) {
-            this(value, where, null);
+            this(value, where, null, false);
         }
     }
+
+    /** What commands have set, and how strictly it is taken: as a proposal, or as what is there and must not prevent a start. */
+    private record Layer(Map<String, String> values, boolean proposal) { }
 
     private final Keys keys;
     private final Path etc;
@@ -55,10 +59,13 @@ public final class LayeredConfig implements Config, PropertiesSource {
     private final Path data;
     private final boolean commandLine;
     /** What the log has told already. */
-    private final Set<String> told = new TreeSet<>();
+    private final Set<String> told = ConcurrentHashMap.newKeySet();
     private final Map<String, String> environment;
     private final Map<String, String> arguments;
     private final List<Consumer<Set<String>>> listeners = new CopyOnWriteArrayList<>();
+    private ControlFolder control;
+    private volatile List<String> passedOver = List.of();
+    private volatile String recovered;
     private volatile Map<String, String> values;
 
     /**
@@ -86,7 +93,52 @@ public final class LayeredConfig implements Config, PropertiesSource {
         this.home = home.toAbsolutePath().normalize();
         this.environment = Map.copyOf(environment);
         this.arguments = Map.copyOf(arguments);
-        this.values = load();
+        this.control = controlFolder();
+        if (control != null) {
+            try {
+                // Before it is read: perhaps it is why the process before this one died.
+                control.recover().ifPresent(id -> recovered = id);
+            } catch (IOException e) {
+                LOG.error("What a command was changing cannot be undone on disk yet; it is not in force, and tried again", e);
+            }
+        }
+        this.values = load(commands());
+    }
+
+    /** @return the folder of what commands have set; null: commands set nothing in this container */
+    ControlFolder control() {
+        return control;
+    }
+
+    /** @return the id of the command whose change was rolled back when this was made, or null */
+    String recovered() {
+        return recovered;
+    }
+
+    /** @return why what commands have set is not in force, one sentence each */
+    List<String> passedOver() {
+        return passedOver;
+    }
+
+    /** @return the globs of keys that commands may set */
+    List<String> controllable() {
+        return control == null ? List.of() : getList(ControlRules.KEYS);
+    }
+
+    /** @return why a command must not set the key; null: it may */
+    String refusal(String name) {
+        Key key = keys.find(name);
+        return key == null ? unknown(name) : ControlRules.refusal(key, controllable());
+    }
+
+    /**
+     * Reads all layers, with these values in place of what commands have set, and changes nothing.
+     *
+     * @return what would be in force
+     * @throws ConfigException a rule would be broken
+     */
+    Map<String, String> propose(Map<String, String> commands) {
+        return load(new Layer(commands, true));
     }
 
     /** @return what to check against what for a change of the cfg files: their bytes */
@@ -94,6 +146,9 @@ public final class LayeredConfig implements Config, PropertiesSource {
         Map<String, String> answer = new TreeMap<>();
         for (Path file : cfgFiles()) {
             answer.put(file.getFileName().toString(), Files.readString(file, java.nio.charset.StandardCharsets.ISO_8859_1));
+        }
+        if (control != null) {
+            answer.put("/" + ControlFolder.CONFIG, String.valueOf(control.config()));
         }
         return answer;
     }
@@ -105,7 +160,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
      * @throws ConfigException the old values stay in force
      */
     Set<String> reload() {
-        Map<String, String> next = load();
+        Map<String, String> next = load(commands());
         Map<String, String> old = values;
         Set<String> changed = new TreeSet<>();
         Set<String> names = new TreeSet<>(old.keySet());
@@ -220,8 +275,66 @@ public final class LayeredConfig implements Config, PropertiesSource {
         return value == null ? "" : value;
     }
 
-    private Map<String, String> load() {
+    private Layer commands() {
+        try {
+            return new Layer(control == null ? Map.of() : control.config(), false);
+        } catch (IOException e) {
+            // Not a reason not to start: etc/ is what the operator wants in any case.
+            return new Layer(Map.of("", String.valueOf(e.getMessage())), false);
+        }
+    }
+
+    private ControlFolder controlFolder() {
+        if (keys.find(ControlRules.DIR) == null) {
+            return null;
+        }
+        return new ControlFolder(Path.of(load(new Layer(Map.of(), false)).get(ControlRules.DIR)));
+    }
+
+    private Map<String, String> load(Layer commands) {
         List<String> problems = new ArrayList<>();
+        Map<String, Found> found = below(problems);
+        put(commands, found, problems);
+        Map<String, String> answer = new TreeMap<>();
+        found.forEach((name, f) -> answer.put(name, checked(keys.find(name), f, problems)));
+        openFiles(found, answer, problems);
+        if (!problems.isEmpty()) {
+            throw new ConfigException(problems);
+        }
+        return answer;
+    }
+
+    /** What commands have set, over the cfg files and below environment and arguments. */
+    private void put(Layer commands, Map<String, Found> found, List<String> problems) {
+        List<String> passed = new ArrayList<>();
+        List<String> globs = control == null ? List.of() : Key.elements(found.get(ControlRules.KEYS).value);
+        commands.values.forEach((name, value) -> {
+            Key key = keys.find(name);
+            Found other = found.get(name);
+            String refusal = name.isEmpty() ? value : key == null ? unknown(name) : ControlRules.refusal(key, globs);
+            if (refusal == null && key.broken(value) != null) {
+                refusal = "[" + value + "] must " + key.broken(value);
+            } else if (refusal == null && commands.proposal && other != null && other.above) {
+                refusal = "is set by the " + other.where + ", which goes before what commands set";
+            }
+            if (refusal == null && (other == null || !other.above)) {
+                found.put(name, new Found(value, control.path(ControlFolder.CONFIG).toString()));
+            } else if (refusal != null) {
+                (commands.proposal ? problems : passed).add(name + " " + refusal);
+            }
+        });
+        if (!commands.proposal) {
+            passed.stream().filter(told::add).forEach(p -> LOG.warn("Of what commands have set, this is not in force: {}", p));
+            passedOver = List.copyOf(passed);
+        }
+    }
+
+    private String unknown(String name) {
+        String nearest = keys.nearest(name);
+        return "is not a configuration key" + (nearest == null ? "" : ", did you mean " + nearest + "?");
+    }
+
+    private Map<String, Found> below(List<String> problems) {
         Map<String, Found> found = new LinkedHashMap<>();
         keys.all().forEach(k -> found.put(k.name(), new Found(k.def(), "the default in keys/" + k.pid() + ".yaml")));
         try {
@@ -236,6 +349,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
                 String key = variable.substring(ENV_PREFIX.length()).toLowerCase(Locale.ROOT).replace('_', '.');
                 put(key, value, "environment variable " + variable, k -> ENV_PREFIX + k.toUpperCase(Locale.ROOT)
                         .replace('.', '_'), found, problems);
+                found.computeIfPresent(key, (n, f) -> new Found(f.value, f.where, null, true));
             }
         });
         new TreeMap<>(arguments).forEach((property, value) -> {
@@ -246,16 +360,11 @@ public final class LayeredConfig implements Config, PropertiesSource {
                             + key + "=file:<path>, or set the environment variable " + ENV_PREFIX + key.toUpperCase(Locale.ROOT).replace('.', '_'));
                 } else if (!LAUNCHER.contains(ENV_PREFIX + key.toUpperCase(Locale.ROOT).replace('.', '_'))) {
                     put(key, value, "argument --" + key, k -> "--" + k, found, problems);
+                    found.computeIfPresent(key, (n, f) -> new Found(f.value, f.where, null, true));
                 }
             }
         });
-        Map<String, String> answer = new TreeMap<>();
-        found.forEach((name, f) -> answer.put(name, checked(keys.find(name), f, problems)));
-        openFiles(found, answer, problems);
-        if (!problems.isEmpty()) {
-            throw new ConfigException(problems);
-        }
-        return answer;
+        return found;
     }
 
     private List<Path> cfgFiles() throws IOException {
@@ -297,7 +406,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
                 problems.add(name + " in " + file + " must start with \"" + Keys.USER_PREFIX + "\" (dotted lower case)");
             } else {
                 put(name, properties.getProperty(name), file.toString(), k -> k, found, problems);
-                found.computeIfPresent(name, (n, f) -> new Found(f.value, f.where, file));
+                found.computeIfPresent(name, (n, f) -> new Found(f.value, f.where, file, false));
             }
         }
     }

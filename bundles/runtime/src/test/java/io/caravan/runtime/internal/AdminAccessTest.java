@@ -115,4 +115,51 @@ class AdminAccessTest {
             }
         }
     }
+
+    private static final String ROLES = """
+            - route: {id: roles, from: {uri: "platform-http:/viewer", steps: [{bean: {ref: adminAccess, method: viewer}}, {to: "direct:roles-say"}]}}
+            - route: {id: roles-operator, from: {uri: "platform-http:/operator", steps: [{bean: {ref: adminAccess, method: operator}}, {to: "direct:roles-say"}]}}
+            - route: {id: roles-admin, from: {uri: "platform-http:/admin", steps: [{bean: {ref: adminAccess, method: admin}}, {to: "direct:roles-say"}]}}
+            - route:
+                id: roles-say
+                from:
+                  uri: direct:roles-say
+                  steps:
+                    - filter: {simple: "${variable.access} == 'granted'", steps: [{removeHeaders: {pattern: "*"}}, {setBody: {simple: "${variable.user}"}}]}
+            """;
+
+    @Test
+    void aRouteMayAskForARoleAndLearnsWho() throws Exception {
+        Path file = Files.writeString(dir.resolve("roles.camel.yaml"), ROLES);
+        try (Caravan caravan = Caravan.builder().keys(Path.of("src/test/resources/keys")).environment(Map.of()).withoutDiscovery().home(dir)
+                .routes(file).start()) {
+            assertTrue(caravan.awaitReady(Duration.ofSeconds(20)), () -> String.valueOf(caravan.checks()));
+            UserFile users = caravan.bean("users", UserFile.class).orElseThrow();
+            List<String> roles = List.of("viewer", "operator", "admin");
+            for (String role : roles) {
+                users.put("u-" + role, PASSWORD.toCharArray(), role);
+            }
+            for (String asked : roles) {
+                assertEquals("local", get(caravan, "/" + asked, HOST).body());
+                assertEquals(401, get(caravan, "/" + asked, HOST, REMOTE).status());
+                for (String role : roles) {
+                    boolean may = roles.indexOf(role) >= roles.indexOf(asked);
+                    for (String from : List.of(REMOTE, "X-Nothing: 1")) {
+                        // Who is on this machine and says who they are is no more than that.
+                        Answer answer = get(caravan, "/" + asked, HOST, from, basic("u-" + role, PASSWORD));
+                        assertEquals(may ? 200 : 403, answer.status(), role + " " + asked);
+                        assertTrue(answer.body().contains("u-" + role), answer.body());
+                    }
+                }
+                assertEquals(401, get(caravan, "/" + asked, HOST, basic("u-admin", "wrong")).status());
+            }
+            try (RawClient client = new RawClient(caravan.httpPort())) {
+                String post = "POST /operator HTTP/1.1\r\nContent-Length: 0\r\n" + HOST + "\r\n";
+                assertEquals(403, client.send(post + "Origin: https://evil.example\r\n\r\n").read().status());
+                assertEquals(403, client.send(post + "Origin: null\r\n\r\n").read().status());
+                assertEquals(200, client.send(post + "Origin: http://127.0.0.1\r\n\r\n").read().status());
+                assertEquals(200, client.send(post + "\r\n").read().status());
+            }
+        }
+    }
 }

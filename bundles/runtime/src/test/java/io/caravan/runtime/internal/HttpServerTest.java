@@ -9,7 +9,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.runtime.Caravan;
 import io.caravan.runtime.HttpCall;
+import io.caravan.runtime.HttpFeed;
 import io.caravan.runtime.HttpGuard;
+import io.caravan.runtime.HttpStream;
 import io.caravan.runtime.internal.RawClient.Answer;
 import java.io.EOFException;
 import java.io.IOException;
@@ -18,8 +20,13 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
 import org.apache.camel.Exchange;
 import org.apache.camel.impl.DefaultCamelContext;
@@ -32,6 +39,9 @@ class HttpServerTest {
             - route: {id: in, from: {uri: "platform-http:/in", steps: [{bean: {ref: probe, method: echo}}]}}
             - route: {id: in-slow, from: {uri: "platform-http:/slow", steps: [{bean: {ref: probe, method: slow}}]}}
             - route: {id: in-big, from: {uri: "platform-http:/big", steps: [{bean: {ref: probe, method: big}}]}}
+            - route: {id: in-later, from: {uri: "platform-http:/later", steps: [{bean: {ref: probe, method: later}}]}}
+            - route: {id: in-fail, from: {uri: "platform-http:/fail", steps: [{bean: {ref: probe, method: fail}}]}}
+            - route: {id: in-feed, from: {uri: "platform-http:/feed", steps: [{removeHeaders: {pattern: "*"}}, {bean: {ref: probe, method: feed}}]}}
             - route: {id: in-who, from: {uri: "platform-http:/who", steps: [{removeHeaders: {pattern: "*"}}, {bean: {ref: probe, method: who}}]}}
             """;
     private static final String HOST = "Host: 127.0.0.1\r\n";
@@ -54,6 +64,25 @@ class HttpServerTest {
         public void slow(Exchange exchange) throws InterruptedException {
             release.await(20, TimeUnit.SECONDS);
             echo(exchange);
+        }
+
+        final CompletableFuture<String> answer = new CompletableFuture<>();
+        final List<HttpStream> streams = new CopyOnWriteArrayList<>();
+        final AtomicInteger waiting = new AtomicInteger();
+
+        public CompletionStage<String> later(Exchange exchange) {
+            exchange.getMessage().removeHeaders("*");
+            waiting.incrementAndGet();
+            return answer;
+        }
+
+        public void fail() {
+            throw new IllegalStateException("secret");
+        }
+
+        public void feed(Exchange exchange) {
+            exchange.getMessage().setHeader("X-Kind", "feed");
+            exchange.getMessage().setBody((HttpFeed) streams::add);
         }
 
         public void big(Exchange exchange) {
@@ -99,6 +128,82 @@ class HttpServerTest {
     private static Answer ask(Caravan caravan, String request) throws IOException {
         try (RawClient client = new RawClient(caravan.httpPort())) {
             return client.send(request).read();
+        }
+    }
+
+    @Test
+    void aRouteThatWaitsHoldsNoWorker() throws Exception {
+        try (Caravan caravan = builder().start()) {
+            List<RawClient> waiting = new ArrayList<>();
+            // Vert.x has 20 workers.
+            for (int i = 0; i < 50; i++) {
+                waiting.add(new RawClient(caravan.httpPort()).send(get("/later")));
+            }
+            await(() -> probe.waiting.get() == 50);
+            assertEquals(200, ask(caravan, get("/in")).status());
+            probe.answer.complete("done");
+            for (RawClient client : waiting) {
+                assertEquals("done", client.read().body());
+                client.close();
+            }
+        }
+    }
+
+    @Test
+    void aRouteThatFailsTellsNothing() throws Exception {
+        try (Caravan caravan = builder().start()) {
+            Answer answer = ask(caravan, get("/fail"));
+            assertEquals(500, answer.status());
+            assertEquals("{\"error\":\"internal_error\",\"message\":\"the request failed; the log says why\"}", answer.body());
+        }
+    }
+
+    @Test
+    void anAnswerMayGoOn() throws Exception {
+        try (Caravan caravan = builder().set("http.request.timeout.ms", "700").set("http.idle.timeout.ms", "700").start();
+                RawClient client = new RawClient(caravan.httpPort())) {
+            client.send(get("/feed"));
+            await(() -> probe.streams.size() == 1);
+            HttpStream stream = probe.streams.get(0);
+            AtomicInteger pieces = new AtomicInteger();
+            AtomicBoolean closed = new AtomicBoolean();
+            stream.onClose(() -> closed.set(true));
+            // Longer than any timeout, for its client reads.
+            stream.onReady(() -> {
+                if (pieces.incrementAndGet() == 20) {
+                    stream.close();
+                } else {
+                    CompletableFuture.delayedExecutor(100, TimeUnit.MILLISECONDS).execute(() -> stream.write(new byte[] {'x'}));
+                }
+            });
+            assertTrue(stream.isReady());
+            stream.write("begin ".getBytes());
+            Answer answer = client.read();
+            assertEquals("feed", answer.headers().get("X-Kind"));
+            assertEquals("begin " + "x".repeat(19), answer.body());
+            await(closed::get);
+            assertEquals(200, client.send(get("/in")).read().status(), "the connection is as good as new");
+        }
+    }
+
+    @Test
+    void whoDoesNotReadWhatGoesOnIsCut() throws Exception {
+        try (Caravan caravan = builder().set("http.request.timeout.ms", "700").start(); RawClient client = new RawClient(caravan.httpPort())) {
+            client.send(get("/feed"));
+            await(() -> probe.streams.size() == 1);
+            HttpStream stream = probe.streams.get(0);
+            AtomicBoolean closed = new AtomicBoolean();
+            AtomicInteger pieces = new AtomicInteger();
+            stream.onClose(() -> closed.set(true));
+            stream.onReady(() -> {
+                pieces.incrementAndGet();
+                stream.write(new byte[1 << 20]);
+            });
+            stream.write(new byte[1 << 20]);
+            await(closed::get);
+            assertFalse(stream.isReady());
+            assertTrue(pieces.get() < 64, pieces + " MiB for one who reads nothing");
+            assertEquals(1, refused(caravan, "slow_reader"));
         }
     }
 

@@ -78,6 +78,7 @@ public final class Activator implements BundleActivator {
                     return;
                 }
                 container = new Container(context, config, ManagementFactory.getRuntimeMXBean().getStartTime());
+                container.logs(new PaxLevels(bundles));
             }
             container.start();
             modules = new ModuleTracker(bundles, container);
