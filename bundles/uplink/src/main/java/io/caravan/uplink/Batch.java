@@ -10,11 +10,12 @@ import org.apache.camel.Message;
  *
  * <p>A row's exchange has headers CaravanAfter (the sequence before it) and CaravanLastSeq (its own); the joined one
  * keeps the first row's CaravanAfter, the last row's CaravanLastSeq, and has CaravanRows and CaravanBytes (characters
- * joined so far) for the completion predicate. This class is thread-safe, as the aggregator calls it under its lock.
+ * joined so far), and the last row's CaravanFlush, for the completion predicate. This class is thread-safe, as the aggregator calls it under its lock.
  */
 public final class Batch implements AggregationStrategy {
 
     static final String BYTES = "CaravanBytes";
+    static final String FLUSH = "CaravanFlush";
 
     @Override
     public Exchange aggregate(Exchange batch, Exchange row) {
@@ -26,6 +27,7 @@ public final class Batch implements AggregationStrategy {
         }
         Message message = batch.getMessage();
         ((StringBuilder) message.getBody()).append(',').append(text);
+        message.setHeader(FLUSH, row.getMessage().getHeader(FLUSH));
         message.setHeader(UplinkConsumer.LAST_SEQ, row.getMessage().getHeader(UplinkConsumer.LAST_SEQ));
         count(message, message.getHeader(UplinkConsumer.ROWS, Integer.class) + 1);
         return batch;

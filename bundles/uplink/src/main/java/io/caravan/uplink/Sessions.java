@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.caravan.runtime.Audit;
+import io.caravan.uplink.internal.CommandFrames;
 import io.caravan.uplink.internal.Connection;
 import io.caravan.uplink.internal.Frames;
 import io.caravan.uplink.internal.GatewaysFile;
@@ -15,12 +16,15 @@ import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.vertx.core.Context;
+import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxException;
 import io.vertx.core.http.ServerWebSocket;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.security.cert.CertificateException;
 import java.security.cert.X509Certificate;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -28,12 +32,14 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Supplier;
 import org.apache.camel.Exchange;
 import org.apache.camel.support.SynchronizationAdapter;
@@ -66,11 +72,15 @@ import org.slf4j.LoggerFactory;
  *
  * <p>The routes' methods take and set exchange variables: {@code frame} (hello, batch, close or none), {@code gatewayId},
  * {@code sessionId}, {@code logId}, {@code version}, {@code ranges}, {@code lane}, {@code firstSeq}, {@code after},
- * {@code last}, {@code count}, {@code rows} (the batch's JSON text). This class is thread-safe.
+ * {@code last}, {@code count}, {@code commands} (how many of its rows are about commands), {@code rows} (the batch's JSON text). This class is thread-safe.
  */
 public final class Sessions implements AutoCloseable {
 
+    /** Largest command as JSON, in bytes of UTF-8: with what is around it not more than any gateway takes. */
+    public static final int COMMAND_BYTES = 65_000;
+
     static final int FRAMES_MAX = 8;
+    static final int UNWRITTEN_MAX = 4_194_304;
 
     private static final Logger LOG = LoggerFactory.getLogger(Sessions.class);
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -78,7 +88,7 @@ public final class Sessions implements AutoCloseable {
     private static final String EVENT = "CamelVertxWebsocket.event";
     private static final int REMEMBERED_MAX = 4_096;
     private static final long OPEN_WAIT_MS = 1_000;
-    private static final long SEND_MS = 10_000;
+    static final long SEND_MS = 10_000;
     private static final short POLICY = 1008;
 
     private final GatewaysFile gateways;
@@ -94,6 +104,8 @@ public final class Sessions implements AutoCloseable {
     private final Counter rowsIn;
     private final Counter rowsTwice;
     private final Counter rowsMissing;
+    private final Counter commandsSent;
+    private final Counter commandsUnsent;
     private final Gauge connectedGauge;
 
     private final Map<String, CompletableFuture<Session>> byKey = new ConcurrentHashMap<>();
@@ -135,6 +147,8 @@ public final class Sessions implements AutoCloseable {
         rowsIn = meters.counter("caravan.sessions.rows");
         rowsTwice = meters.counter("caravan.sessions.duplicate.rows");
         rowsMissing = meters.counter("caravan.sessions.missing.rows");
+        commandsSent = meters.counter("caravan.sessions.commands", "outcome", "written");
+        commandsUnsent = meters.counter("caravan.sessions.commands", "outcome", "failed");
         connectedGauge = Gauge.builder("caravan.sessions.open", byGateway, Map::size).register(meters);
     }
 
@@ -195,6 +209,8 @@ public final class Sessions implements AutoCloseable {
         LOG.info("gateway [{}] connected, session {}, log [{}], version [{}]", session.gateway, session.key, session.logId,
             exchange.getVariable("version"));
         write(session, exchange.getMessage().getBody(String.class));
+        // Behind the welcome, so that the gateway knows first how far its outbox is.
+        session.commands = session.features.contains("command");
     }
 
     /** The batch is committed: tells the gateway. Variable {@code stored}: rows that were new. */
@@ -208,19 +224,79 @@ public final class Sessions implements AutoCloseable {
     }
 
     /**
-     * Sends the body (JSON text) to the gateway named by variable {@code gatewayId}, on whatever session it has now.
+     * Who can be sent commands from this very process: connected here, welcomed, and with feature {@code command} in its hello. An
+     * older gateway is not among them: its commands wait, and expire.
      *
-     * <p>Returns when the frame was written to the socket, at most 10 s later; not to be called on an event loop.
-     *
-     * @throws UplinkClosedException the gateway is not connected here, or did not take it
+     * @return gateway id to session id, as it is now; a new session has a new id
      */
-    public void send(Exchange exchange) throws UplinkClosedException {
-        String gateway = exchange.getVariable("gatewayId", String.class);
-        Session session = gateway == null ? null : byGateway.get(gateway);
-        if (session == null || session.logId == null) {
-            throw new UplinkClosedException("gateway [" + gateway + "] is not connected to this cloud");
+    public Map<String, String> commandSessions() {
+        Map<String, String> sessions = new TreeMap<>();
+        byGateway.values().stream().filter(s -> s.commands && !s.socket.isClosed()).forEach(s -> sessions.put(s.gateway, s.key));
+        return sessions;
+    }
+
+    /**
+     * Sends commands to a gateway that is among {@link #commandSessions}. Never blocks. What is sent on one session leaves in the order of
+     * the calls, in as many frames as it needs.
+     *
+     * @param commands JSON text of each, docs/contract.md section 7; at most {@value #COMMAND_BYTES} bytes of UTF-8 each
+     * @return completes on a worker thread when the socket took all, which is no evidence that it arrived. With
+     *     {@link UplinkClosedException} when that session is not here (any more), has {@value #UNWRITTEN_MAX} bytes waiting, or did not take it
+     *     within {@value #SEND_MS} ms and was closed: the gateway may have all, some or none of it. With {@link IllegalArgumentException}: one
+     *     is too large, and none was sent
+     */
+    public CompletionStage<Void> command(String gatewayId, String sessionId, List<String> commands) {
+        return send(gatewayId, sessionId, "{\"type\":\"command\",\"commands\":[", commands, "]}");
+    }
+
+    /**
+     * Asks a gateway to take commands back; otherwise as {@link #command}.
+     *
+     * @param by who wants it, for people, at most 128 characters
+     */
+    public CompletionStage<Void> cancel(String gatewayId, String sessionId, List<String> ids, String by) {
+        try {
+            List<String> quoted = new ArrayList<>(ids.size());
+            for (String id : ids) {
+                quoted.add(JSON.writeValueAsString(id));
+            }
+            return send(gatewayId, sessionId, "{\"type\":\"command-cancel\",\"by\":" + JSON.writeValueAsString(by) + ",\"ids\":[", quoted, "]}");
+        } catch (JsonProcessingException e) {
+            return CompletableFuture.failedFuture(e);
         }
-        write(session, exchange.getMessage().getBody(String.class));
+    }
+
+    private CompletionStage<Void> send(String gateway, String sessionId, String head, List<String> items, String tail) {
+        List<String> frames = new ArrayList<>();
+        StringBuilder frame = new StringBuilder(head);
+        int bytes = 0;
+        int count = 0;
+        long total = 0;
+        for (String item : items) {
+            int size = item.getBytes(StandardCharsets.UTF_8).length + 1;
+            if (size > COMMAND_BYTES + 1) {
+                return CompletableFuture.failedFuture(new IllegalArgumentException("command of [" + (size - 1) + "] bytes for gateway ["
+                    + gateway + "] must not exceed " + COMMAND_BYTES));
+            }
+            if (count == CommandFrames.LIST_MAX || count > 0 && bytes + size > COMMAND_BYTES + 1) {
+                frames.add(frame.append(tail).toString());
+                frame = new StringBuilder(head);
+                bytes = 0;
+                count = 0;
+            }
+            frame.append(count++ == 0 ? "" : ",").append(item);
+            bytes += size;
+            total += size;
+        }
+        if (count > 0) {
+            frames.add(frame.append(tail).toString());
+        }
+        Session session = byGateway.get(gateway);
+        if (session == null || !session.key.equals(sessionId) || !session.commands || session.ended || session.socket.isClosed()) {
+            return CompletableFuture.failedFuture(new UplinkClosedException("gateway [" + gateway + "] session [" + sessionId
+                + "] takes no commands here: it is over, not welcomed yet, or an older gateway's"));
+        }
+        return session.send(frames, total).whenComplete((done, error) -> (error == null ? commandsSent : commandsUnsent).increment(items.size()));
     }
 
     /** Processing a frame failed with the caught exception: tells the gateway why and closes its session. */
@@ -502,6 +578,7 @@ public final class Sessions implements AutoCloseable {
             throw new FrameException("bad_frame", "hello must come once");
         }
         Frames.Hello hello = frames.hello(node, session.gateway);
+        session.features = hello.features();
         exchange.setVariable("logId", hello.logId());
         exchange.setVariable("version", hello.version());
         exchange.setVariable("ranges", hello.ranges());
@@ -521,6 +598,7 @@ public final class Sessions implements AutoCloseable {
         exchange.setVariable("after", batch.after());
         exchange.setVariable("last", batch.last());
         exchange.setVariable("count", batch.rows());
+        exchange.setVariable("commands", batch.commands());
         exchange.setVariable("rows", batch.text());
         exchange.getMessage().setBody(null);
         exchange.setVariable("frame", "batch");
@@ -572,8 +650,12 @@ public final class Sessions implements AutoCloseable {
         final AtomicInteger busy = new AtomicInteger();
         final AtomicInteger greeted = new AtomicInteger();
         final AtomicBoolean over = new AtomicBoolean();
+        /** Bytes of commands that the socket has not taken yet. */
+        final AtomicLong unwritten = new AtomicLong();
         volatile String logId;
         volatile String version;
+        volatile Set<String> features = Set.of();
+        volatile boolean commands;
         volatile boolean ended;
 
         Session(String key, String gateway, GatewaysFile.Shown shown, X509Certificate[] chain, ServerWebSocket socket, Context context) {
@@ -584,6 +666,33 @@ public final class Sessions implements AutoCloseable {
             this.socket = socket;
             this.address = socket.remoteAddress() == null ? "?" : socket.remoteAddress().hostAddress();
             this.context = context;
+        }
+
+        CompletableFuture<Void> send(List<String> frames, long bytes) {
+            if (unwritten.addAndGet(bytes) > UNWRITTEN_MAX) {
+                unwritten.addAndGet(-bytes);
+                return CompletableFuture.failedFuture(new UplinkClosedException("gateway [" + gateway + "] reads too slowly: more than "
+                    + UNWRITTEN_MAX + " bytes of commands wait for its socket"));
+            }
+            CompletableFuture<Void> sent = new CompletableFuture<>();
+            Vertx vertx = context.owner();
+            // Always by way of the context: a caller that is on it already would overtake those that are not.
+            context.runOnContext(go -> {
+                long late = vertx.setTimer(SEND_MS, fired -> socket.close());
+                Future<Void> written = Future.succeededFuture();
+                for (String frame : frames) {
+                    // The last one is written last.
+                    written = socket.writeTextMessage(frame);
+                }
+                written.onComplete(result -> {
+                    vertx.cancelTimer(late);
+                    unwritten.addAndGet(-bytes);
+                    // Not the event loop: whoever goes on here goes on with the store.
+                    vertx.executeBlocking(() -> result.succeeded() ? sent.complete(null) : sent.completeExceptionally(
+                        new UplinkClosedException("gateway [" + gateway + "] did not take the commands, its session is closed", result.cause())), false);
+                });
+            });
+            return sent;
         }
     }
 }

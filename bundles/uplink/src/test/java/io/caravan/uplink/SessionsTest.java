@@ -26,6 +26,7 @@ import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
 import java.security.MessageDigest;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
@@ -33,12 +34,12 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.zip.GZIPOutputStream;
-import org.apache.camel.Exchange;
-import org.apache.camel.support.DefaultExchange;
+import org.apache.camel.ConsumerTemplate;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -351,6 +352,9 @@ class SessionsTest {
                 "[{\"first_seq\":1,\"acked_seq\":0},{\"first_seq\":1,\"acked_seq\":0}]")) {
             client().hello(ranges).refused("bad_frame");
         }
+        for (String features : List.of("{}", "\"command\"", "[1]", "[null]", "[\"" + "x".repeat(65) + "\"]", "[" + "\"x\",".repeat(32) + "\"x\"]")) {
+            client().hello("[],\"features\":" + features).refused("bad_frame");
+        }
         Client early = client();
         early.binary(gzip(good));
         early.refused("bad_frame");
@@ -455,22 +459,114 @@ class SessionsTest {
         await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'") == 0);
     }
 
+    private Sessions sessions() {
+        return cloud.camel.getRegistry().lookupByNameAndType("sessions", Sessions.class);
+    }
+
+    /** A gateway that takes commands, and is known to the cloud as one. */
+    private Client commanded() throws Exception {
+        Client client = client();
+        client.text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-1\",\"log_id\":\"log\",\"version\":\"9\","
+            + "\"time_ms\":1,\"ranges\":[],\"features\":[\"command\",\"from-the-future\"],\"unheard_of\":{}}");
+        assertEquals(new JsonArray().add("command"), client.next().getJsonArray("features"));
+        await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().containsKey("gw-1"));
+        return client;
+    }
+
+    private static Throwable failure(CompletionStage<Void> stage) throws Exception {
+        return assertThrows(ExecutionException.class, () -> stage.toCompletableFuture().get(20, TimeUnit.SECONDS)).getCause();
+    }
+
+    private static String command(long n, int size) {
+        return "{\"id\":\"c" + n + "\",\"device_id\":\"d\",\"name\":\"" + "x".repeat(size) + "\"}";
+    }
+
     @Test
-    void answer_to_a_gateway_that_is_gone_fails() throws Exception {
-        Sessions sessions = cloud.camel.getRegistry().lookupByNameAndType("sessions", Sessions.class);
-        Client gateway = welcomed();
-        Exchange command = new DefaultExchange(cloud.camel);
-        command.setVariable("gatewayId", "gw-1");
-        command.getMessage().setBody("{\"type\":\"command\"}");
-        sessions.send(command);
-        assertEquals("command", gateway.next().getString("type"));
-        command.setVariable("gatewayId", "gw-2");
-        assertThrows(UplinkClosedException.class, () -> sessions.send(command));
-        gateway.socket.close();
-        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 0);
-        command.setVariable("gatewayId", "gw-1");
-        assertThrows(UplinkClosedException.class, () -> sessions.send(command));
+    void commands_leave_in_order_in_frames_that_every_gateway_takes() throws Exception {
+        Client gateway = commanded();
+        String session = sessions().commandSessions().get("gw-1");
+        List<CompletionStage<Void>> sent = new ArrayList<>();
+        int n = 0;
+        for (int size : new int[] {0, 10, 64_900, 30_000, 0}) {
+            List<String> list = new ArrayList<>();
+            for (int i = 0; i < (size < 100 ? 700 : 3); i++) {
+                list.add(command(n++, size));
+            }
+            sent.add(sessions().command("gw-1", session, list));
+        }
+        for (CompletionStage<Void> one : sent) {
+            one.toCompletableFuture().get(20, TimeUnit.SECONDS);
+        }
+        for (int next = 0; next < n;) {
+            JsonObject frame = gateway.next();
+            assertEquals("command", frame.getString("type"));
+            assertTrue(frame.encode().length() <= 65_536 && frame.getJsonArray("commands").size() <= 256, "frame of " + frame.encode().length());
+            for (int i = 0; i < frame.getJsonArray("commands").size(); i++) {
+                assertEquals("c" + next++, frame.getJsonArray("commands").getJsonObject(i).getString("id"));
+            }
+        }
+        sessions().cancel("gw-1", session, List.of("c1", "\"c2"), "a \"b\"").toCompletableFuture().get(20, TimeUnit.SECONDS);
+        assertEquals(new JsonObject("{\"type\":\"command-cancel\",\"by\":\"a \\\"b\\\"\",\"ids\":[\"c1\",\"\\\"c2\"]}"), gateway.next());
+        assertTrue(failure(sessions().command("gw-1", session, List.of(command(0, 66_000)))) instanceof IllegalArgumentException);
+        assertEquals(n + 2, cloud.meters.get("caravan.sessions.commands").tag("outcome", "written").counter().count());
         assertNull(gateway.received.poll());
+    }
+
+    @Test
+    void commands_are_not_sent_to_who_is_not_here_and_not_to_an_older_gateway() throws Exception {
+        Client old = welcomed();
+        assertEquals(Map.of(), sessions().commandSessions());
+        String key = "no-such-session";
+        assertTrue(failure(sessions().command("gw-1", key, List.of(command(1, 1)))) instanceof UplinkClosedException);
+        assertTrue(failure(sessions().command("gw-2", key, List.of(command(1, 1)))) instanceof UplinkClosedException);
+        Client gateway = commanded();
+        old.refused("replaced");
+        String session = sessions().commandSessions().get("gw-1");
+        assertTrue(failure(sessions().command("gw-1", key, List.of(command(1, 1)))) instanceof UplinkClosedException, "of another session");
+        sessions().command("gw-1", session, List.of(command(2, 1))).toCompletableFuture().get(20, TimeUnit.SECONDS);
+        assertEquals("c2", gateway.next().getJsonArray("commands").getJsonObject(0).getString("id"));
+        gateway.socket.close();
+        await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().isEmpty());
+        assertTrue(failure(sessions().command("gw-1", session, List.of(command(1, 1)))) instanceof UplinkClosedException);
+        assertNull(old.received.poll());
+    }
+
+    @Test
+    void gateway_that_does_not_read_costs_bounded_memory_and_holds_up_nobody() throws Exception {
+        Client gateway = commanded();
+        gateway.socket.pause();
+        String session = sessions().commandSessions().get("gw-1");
+        List<CompletionStage<Void>> sent = new ArrayList<>();
+        // The sockets' buffers take some; far more than they and the bound together.
+        for (int i = 0; i < 600; i++) {
+            sent.add(sessions().command("gw-1", session, List.of(command(i, 64_000))));
+        }
+        long refused = sent.stream().filter(s -> s.toCompletableFuture().isCompletedExceptionally()).count();
+        assertTrue(refused > 100, "refused at once: " + refused);
+        assertTrue(failure(sent.get(599)).getMessage().contains("reads too slowly"), failure(sent.get(599)).getMessage());
+        Client other = new Client("/uplink/gw-2", "two", "caravan.v1");
+        other.text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-2\",\"log_id\":\"log2\",\"version\":\"9\","
+            + "\"time_ms\":1,\"ranges\":[],\"features\":[\"command\"]}");
+        assertEquals("welcome", other.next().getString("type"));
+        await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().containsKey("gw-2"));
+        sessions().command("gw-2", sessions().commandSessions().get("gw-2"), List.of(command(1, 1))).toCompletableFuture().get(5, TimeUnit.SECONDS);
+        assertEquals("command", other.next().getString("type"));
+        // After 10 s it is cut off, and whoever waited is told.
+        for (CompletionStage<Void> one : sent) {
+            one.handle((done, error) -> null).toCompletableFuture().get(20, TimeUnit.SECONDS);
+        }
+        await().atMost(Duration.ofSeconds(20)).until(() -> !sessions().commandSessions().containsKey("gw-1"));
+        assertEquals(600, cloud.meters.get("caravan.sessions.commands").tag("outcome", "written").counter().count()
+            + cloud.meters.get("caravan.sessions.commands").tag("outcome", "failed").counter().count() - 1);
+        gateway.socket.resume();
+    }
+
+    @Test
+    void welcome_signals_that_commands_may_be_sent() throws Exception {
+        try (ConsumerTemplate consumer = cloud.camel.createConsumerTemplate()) {
+            client().hello("[]").next();
+            assertNotNull(consumer.receive("seda:command?size=1", 10_000));
+        }
     }
 
     @Test

@@ -18,11 +18,20 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.LongStream;
+import org.apache.camel.Exchange;
+import org.apache.camel.Processor;
+import org.apache.camel.builder.RouteBuilder;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
@@ -114,7 +123,47 @@ class UplinkRoutesTest {
     }
 
     void gateway() throws Exception {
-        gateway = new Box("gateway", here.resolve("gateway.db"), gatewayKeys).start("gateway/outbox", "gateway/uplink");
+        gateway(Map.of(), e -> { });
+    }
+
+    /** @param command stands for the gateway's direct:command and direct:command-cancel */
+    void gateway(Map<String, String> edits, Processor command) throws Exception {
+        gateway = new Box("gateway", here.resolve("gateway.db"), gatewayKeys);
+        gateway.edits.putAll(edits);
+        gateway.camel.addRoutes(new RouteBuilder() {
+            @Override
+            public void configure() {
+                from("direct:command").errorHandler(noErrorHandler()).process(command);
+                from("direct:command-cancel").errorHandler(noErrorHandler()).process(command);
+            }
+        });
+        gateway.start("gateway/outbox", "gateway/uplink");
+    }
+
+    Sessions sessions() {
+        return cloud.camel.getRegistry().lookupByNameAndType("sessions", Sessions.class);
+    }
+
+    /** Sends when there is a session; what is on its way while one ends may be lost, and is sent again by nobody here. */
+    void command(List<String> commands) throws Exception {
+        await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(5)).until(() -> sessions().commandSessions().containsKey("gw-1"));
+        sessions().command("gw-1", sessions().commandSessions().get("gw-1"), commands).toCompletableFuture().get(20, TimeUnit.SECONDS);
+    }
+
+    static List<String> commands(long from, long to) {
+        return LongStream.rangeClosed(from, to).mapToObj(n -> "{\"id\":\"c" + n + "\",\"device_id\":\"dev-" + n % 7 + "\",\"name\":\"led\","
+            + "\"arguments\":{\"on\":true},\"ttl_ms\":10000,\"issued_by\":\"ann\"}").toList();
+    }
+
+    static List<String> ids(Exchange exchange) {
+        return ((List<?>) exchange.getMessage().getBody(List.class)).stream().map(c -> String.valueOf(((Map<?, ?>) c).get("id"))).toList();
+    }
+
+    void said(String kind, long from, long to) throws Exception {
+        gateway.execute("WITH RECURSIVE n(i) AS (SELECT " + from + " UNION ALL SELECT i + 1 FROM n WHERE i < " + to + ") "
+            + "INSERT INTO outbox (kind, device_id, message_key, observed_at_ms, created_at_ms, body) SELECT '" + kind + "', 'dev-1', '" + kind + "/' || i, i, i, "
+            + "json_object('n', i) FROM n");
+        gateway.camel.createProducerTemplate().sendBody("seda:outbox?size=1&discardWhenFull=true", "");
     }
 
     /** Rows of kind event; the number is in the key and the body, so that order and content can be compared. */
@@ -127,7 +176,7 @@ class UplinkRoutesTest {
     }
 
     void drained() {
-        await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(20)).until(() ->
+        await().atMost(Duration.ofSeconds(60)).pollInterval(Duration.ofMillis(20)).until(() ->
             gateway.number("SELECT backlog + inflight + (SELECT count(*) FROM outbox) FROM ledger WHERE sink = 'uplink'") == 0);
     }
 
@@ -155,6 +204,161 @@ class UplinkRoutesTest {
         assertEquals(12_000, gateway.number("SELECT delivered FROM sink WHERE name = 'uplink'"));
         assertEquals(1, gateway.number("SELECT count(*) FROM sink_range WHERE sink = 'uplink'"));
         assertEquals(1, proxy.most(), "connections at one time");
+    }
+
+    @Test
+    void what_is_said_about_commands_does_not_wait_for_more_rows() throws Exception {
+        gatewayKeys.put("uplink.flush.ms", "600000");
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        rows(1, 5);
+        await().during(Duration.ofMillis(700)).atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT count(*) FROM inbox") == 0);
+        said("command", 6, 6);
+        drained();
+        assertEquals(6, cloud.number("SELECT count(*) FROM inbox WHERE seq = gateway_seq"), "with what waited before it, in order");
+        said("twin", 7, 7);
+        drained();
+        assertEquals(1, cloud.number("SELECT count(*) FROM inbox WHERE kind = 'twin'"));
+    }
+
+    /** Negative control: what is not marked waits. */
+    @Test
+    void what_is_said_about_commands_waits_when_nobody_marks_it() throws Exception {
+        gatewayKeys.put("uplink.flush.ms", "600000");
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway(Map.of(" || ${header.CaravanFlush} == 1", ""), e -> { });
+        said("command", 1, 1);
+        await().during(Duration.ofMillis(700)).atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT count(*) FROM inbox") == 0);
+    }
+
+    @Test
+    void commands_of_the_cloud_arrive_in_order_and_one_that_is_refused_stops_nothing() throws Exception {
+        BlockingQueue<Object> taken = new LinkedBlockingQueue<>();
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway(Map.of(), e -> {
+            taken.add(e.getMessage().getHeaders() + " " + e.getMessage().getBody());
+            if (String.valueOf(e.getMessage().getBody()).contains("c2")) {
+                throw new IllegalStateException("the store is away");
+            }
+        });
+        command(commands(1, 1));
+        command(commands(2, 2));
+        command(commands(3, 3));
+        sessions().cancel("gw-1", sessions().commandSessions().get("gw-1"), List.of("c3"), "bob").toCompletableFuture().get(20, TimeUnit.SECONDS);
+        for (int n = 1; n <= 3; n++) {
+            String one = String.valueOf(taken.poll(10, TimeUnit.SECONDS));
+            assertTrue(one.startsWith("{CaravanOrigin=cloud} [{") && one.contains("id=c" + n) && one.contains("arguments={\"on\":true}"), one);
+        }
+        assertEquals("{CaravanBy=bob} [c3]", taken.poll(10, TimeUnit.SECONDS));
+        assertEquals(1, proxy.accepted.get(), "one connection, and it held");
+    }
+
+    @Test
+    void gateway_that_cannot_keep_commands_keeps_its_connection_and_bounds_them() throws Exception {
+        CountDownLatch release = new CountDownLatch(1);
+        BlockingQueue<String> taken = new LinkedBlockingQueue<>();
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway(Map.of(), e -> {
+            taken.addAll(ids(e));
+            release.await();
+        });
+        for (int n = 1; n <= 800; n++) {
+            command(commands(n, n));
+        }
+        rows(1, 1000);
+        drained();
+        proxy.cut();
+        rows(1001, 2000);
+        drained();
+        assertEquals(2000, cloud.number("SELECT count(*) FROM inbox"));
+        assertEquals(List.of("c1"), List.copyOf(taken));
+        release.countDown();
+        await().atMost(Duration.ofSeconds(10)).until(() -> taken.size() == 513);
+        command(commands(801, 801));
+        await().atMost(Duration.ofSeconds(10)).until(() -> taken.contains("c801"));
+        assertEquals(514, taken.size(), "what waited, and no more than that");
+    }
+
+    @Test
+    void older_gateway_works_and_is_sent_no_commands() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway(Map.of("'features', json_array('command'),", ""), e -> { });
+        rows(1, 10);
+        drained();
+        assertEquals(Map.of(), sessions().commandSessions());
+    }
+
+    /** A thousand commands a second, with what is said about each, beside five thousand rows of telemetry a second. */
+    @Test
+    void commands_and_telemetry_flow_side_by_side() throws Exception {
+        gatewayKeys.put("uplink.ack.timeout.ms", "60000");
+        gatewayKeys.put("uplink.ping.ms", "10000");
+        int seconds = 3;
+        long[] at = new long[1000 * seconds + 1];
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway(Map.of(), e -> {
+            StringBuilder rows = new StringBuilder("INSERT INTO outbox (kind, device_id, message_key, observed_at_ms, created_at_ms, body) VALUES ");
+            for (String id : ids(e)) {
+                for (int revision = 1; revision <= 4; revision++) {
+                    rows.append("('command','dev-1','").append(id).append('/').append(revision).append("',0,0,'{\"command_id\":\"").append(id).append("\"}'),");
+                }
+            }
+            gateway.execute(rows.substring(0, rows.length() - 1));
+            e.getContext().createProducerTemplate().sendBody("seda:outbox?size=1&discardWhenFull=true", "");
+        });
+        command(commands(0, 0));
+        long begin = System.nanoTime();
+        Thread telemetry = new Thread(() -> {
+            for (int i = 0; i < seconds * 10; i++) {
+                try {
+                    rows(500L * i + 1, 500L * i + 500);
+                } catch (Exception e) {
+                    throw new IllegalStateException(e);
+                }
+                pace(begin, (i + 1) * 100L);
+            }
+        });
+        telemetry.start();
+        List<Long> latencies = new ArrayList<>();
+        Thread watch = new Thread(() -> {
+            long next = 1;
+            try {
+                while (next < at.length) {
+                    long last = next;
+                    long there = await().pollDelay(Duration.ZERO).pollInterval(Duration.ofMillis(2)).atMost(Duration.ofMinutes(2)).until(
+                        () -> cloud.number("SELECT coalesce(max(CAST(substr(message_key, 2, instr(message_key, '/') - 2) AS INTEGER)), 0) FROM (SELECT message_key FROM inbox"
+                            + " WHERE kind = 'command' ORDER BY seq DESC LIMIT 1)"), n -> n >= last);
+                    for (; next <= there; next++) {
+                        latencies.add((System.nanoTime() - at[(int) next]) / 1_000);
+                    }
+                }
+            } catch (Exception e) {
+                throw new IllegalStateException(e);
+            }
+        });
+        watch.start();
+        for (int i = 0; i < seconds * 100; i++) {
+            for (int n = 10 * i + 1; n <= 10 * i + 10; n++) {
+                at[n] = System.nanoTime();
+            }
+            command(commands(10L * i + 1, 10L * i + 10));
+            pace(begin, (i + 1) * 10L);
+        }
+        long sent = System.nanoTime();
+        telemetry.join();
+        watch.join();
+        drained();
+        latencies.sort(null);
+        LOG.warn("{} commands in {} ms beside {} rows; sent to first words in the inbox: p50 {} us, p99 {} us; all there {} ms after the last; {} frames",
+            1000 * seconds, (sent - begin) / 1_000_000, 5000 * seconds, latencies.get(latencies.size() / 2), latencies.get(latencies.size() * 99 / 100),
+            (System.nanoTime() - sent) / 1_000_000, cloud.meters.get("caravan.sessions.frames").counter().count());
+        assertEquals(4L * (1000 * seconds + 1), cloud.number("SELECT count(DISTINCT message_key) FROM inbox WHERE kind = 'command'"));
+        assertEquals(5000L * seconds, cloud.number("SELECT count(*) FROM inbox WHERE kind = 'event'"));
+        assertEquals(1, proxy.accepted.get(), "one connection, and it held");
+    }
+
+    private static void pace(long begin, long ms) {
+        java.util.concurrent.locks.LockSupport.parkNanos(begin + ms * 1_000_000 - System.nanoTime());
     }
 
     /** The welcome says nothing of what the cloud has, so what was committed and not acked comes again each time. */

@@ -4,6 +4,7 @@ package io.caravan.uplink;
 import static org.awaitility.Awaitility.await;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -48,6 +49,7 @@ class UplinkTest {
     final Vertx vertx = Vertx.vertx();
     final SimpleMeterRegistry meters = new SimpleMeterRegistry();
     final BlockingQueue<String> events = new LinkedBlockingQueue<>();
+    final BlockingQueue<Object> bodies = new LinkedBlockingQueue<>();
     final BlockingQueue<String> failures = new LinkedBlockingQueue<>();
     final List<ServerWebSocket> sockets = new CopyOnWriteArrayList<>();
     final List<String> tokens = new CopyOnWriteArrayList<>();
@@ -120,6 +122,9 @@ class UplinkTest {
                         failures.add(String.valueOf(e.getMessage().getBody(Map.class).get("message")));
                         return;
                     }
+                    if (e.getMessage().getBody() != null) {
+                        bodies.add(e.getMessage().getBody());
+                    }
                     events.add(event + (e.getMessage().getBody() instanceof Map<?, ?> m ? " " + m : ""));
                 });
             }
@@ -173,6 +178,68 @@ class UplinkTest {
         assertEquals("open", events.poll(5, TimeUnit.SECONDS));
         assertEquals(1, proxy.most(), "connections at one time");
         assertEquals(1, meters.get("caravan.uplink.connected").gauge().value());
+    }
+
+    private Map<?, ?> event() throws Exception {
+        Object body = bodies.poll(5, TimeUnit.SECONDS);
+        assertNotNull(body, "nothing came");
+        return (Map<?, ?>) body;
+    }
+
+    private double refused(String reason) {
+        var counter = meters.find("caravan.uplink.commands.refused").tag("reason", reason).counter();
+        return counter == null ? 0 : counter.count();
+    }
+
+    @Test
+    void commands_are_checked_bounded_and_handed_on_as_they_were_written() throws Exception {
+        uplink(Map.of());
+        opened();
+        bodies.clear();
+        cloud().writeTextMessage("{\"type\":\"command\",\"later\":1,\"commands\":[{\"id\":\"_c-1\",\"device_id\":\"d\",\"name\":\"led\","
+            + "\"arguments\":{\"a\":1.10,\"b\":1e2,\"c\":12345678901234567890.5,\"d\":\"ü\\u0000\"},\"units\":{\"a\":\"V\"},\"precondition\":null,\"ttl_ms\":-5,"
+            + "\"issued_by\":\"ann\\n\",\"trace_context\":\"00-1\",\"new\":[]}]}");
+        assertEquals(Map.of("type", "command", "commands", List.of(Map.of("id", "_c-1", "device_id", "d", "name", "led",
+            "arguments", "{\"a\":1.10,\"b\":1E+2,\"c\":12345678901234567890.5,\"d\":\"ü\\u0000\"}", "units", "{\"a\":\"V\"}", "ttl_ms", -5L,
+            "issued_by", "ann", "trace_context", "00-1"))), event());
+        cloud().writeTextMessage("{\"type\":\"command-cancel\",\"ids\":[\"a\",7,\"b/c\",\"\",\"d\"],\"by\":7}");
+        assertEquals(Map.of("type", "command-cancel", "ids", List.of("a", "d"), "by", "cloud"), event());
+        assertEquals(1, refused("bad_id"));
+
+        // A command nobody can speak of is dropped, the others of the frame are not.
+        String good = "{\"id\":\"good\",\"device_id\":\"d\",\"name\":\"n\",\"ttl_ms\":1}";
+        for (String bad : List.of("1", "null", "[]", "{}", "{\"id\":1,\"device_id\":\"d\"}", "{\"id\":\"x\"}", "{\"id\":\"x\",\"device_id\":\"../d\"}",
+                "{\"id\":\"x y\",\"device_id\":\"d\"}", "{\"id\":\"" + "x".repeat(65) + "\",\"device_id\":\"d\"}", "{\"id\":\"x\",\"device_id\":{}}")) {
+            cloud().writeTextMessage("{\"type\":\"command\",\"commands\":[" + bad + "," + good + "]}");
+            assertEquals(List.of(Map.of("id", "good", "device_id", "d", "name", "n", "ttl_ms", 1L, "issued_by", "cloud")), event().get("commands"), bad);
+        }
+        assertEquals(11, refused("bad_id"));
+
+        // What is wrong otherwise is for the gateway to keep as rejected.
+        for (String bad : List.of("\"name\":1", "\"name\":\"" + "x".repeat(65) + "\"", "\"ttl_ms\":\"1\"", "\"ttl_ms\":1.5", "\"ttl_ms\":null",
+                "\"ttl_ms\":99999999999999999999", "\"arguments\":[]", "\"arguments\":\"{}\"", "\"units\":1", "\"precondition\":true",
+                "\"arguments\":{\"a\":" + "[".repeat(32) + "]".repeat(32) + "}")) {
+            String name = bad.substring(1, bad.indexOf('"', 1));
+            cloud().writeTextMessage("{\"type\":\"command\",\"commands\":[{\"id\":\"b\",\"device_id\":\"d\",\"name\":\"n\",\"ttl_ms\":1," + bad + "}]}");
+            Map<?, ?> command = (Map<?, ?>) ((List<?>) event().get("commands")).get(0);
+            assertTrue(String.valueOf(command.get("problem")).startsWith(name), bad + " " + command);
+        }
+        cloud().writeTextMessage("{\"type\":\"command\",\"commands\":[{\"id\":\"b\",\"device_id\":\"d\",\"name\":\"n\",\"ttl_ms\":1,\"arguments\":{\"a\":"
+            + "[".repeat(31) + "]".repeat(31) + "}}]}");
+        assertNull(((Map<?, ?>) ((List<?>) event().get("commands")).get(0)).get("problem"), "32 levels");
+
+        // Frames that are no such thing are dropped, and the connection stays.
+        for (String bad : List.of("{\"type\":\"command\"}", "{\"type\":\"command\",\"commands\":{}}", "{\"type\":\"command\",\"commands\":[]}",
+                "{\"type\":\"command-cancel\",\"ids\":\"a\"}", "{\"type\":\"command\",\"commands\":[" + (good + ",").repeat(256) + good + "]}",
+                "{\"type\":\"command\",\"commands\":[" + good + "],\"x\":\"" + "x".repeat(65_536) + "\"}",
+                "{\"type\":\"command\",\"commands\":[" + good + "],\"x\":\"" + "ü".repeat(40_000) + "\"}")) {
+            cloud().writeTextMessage(bad);
+        }
+        cloud().writeTextMessage("{\"type\":\"command\",\"commands\":[" + (good + ",").repeat(255) + good + "]}");
+        assertEquals(256, ((List<?>) event().get("commands")).size());
+        assertEquals(List.of(3.0, 1.0, 2.0), List.of(refused("malformed"), refused("too_many"), refused("too_large")));
+        assertEquals(1, meters.get("caravan.uplink.connected").gauge().value());
+        assertEquals(1, sockets.size());
     }
 
     @Test

@@ -3,7 +3,11 @@ package io.caravan.uplink.internal;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.type.TypeReference;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import io.caravan.uplink.AckTimeoutException;
 import io.caravan.uplink.UplinkClosedException;
 import io.micrometer.core.instrument.Counter;
@@ -69,7 +73,9 @@ public final class Connection implements AutoCloseable {
     static final int EVENTS_MAX = 256;
 
     private static final Logger LOG = LoggerFactory.getLogger(Connection.class);
-    private static final ObjectMapper JSON = new ObjectMapper();
+    /** A command's numbers stay as they were written: their text is handed on. */
+    private static final ObjectMapper JSON = JsonMapper.builder().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+        .nodeFactory(JsonNodeFactory.withExactBigDecimals(true)).build();
     private static final TypeReference<Map<String, Object>> MAP = new TypeReference<>() { };
     private static final int CLOSE_MS = 2_000;
     private static final long WATCH_MS = 500;
@@ -102,6 +108,7 @@ public final class Connection implements AutoCloseable {
     private final Counter ackedRows;
     private final Counter attempts;
     private final Counter opened;
+    private final CommandFrames commandFrames;
     private final List<Gauge> gauges = new ArrayList<>();
 
     // Only on the context.
@@ -137,6 +144,7 @@ public final class Connection implements AutoCloseable {
         ackedRows = meters.counter("caravan.uplink.acked.rows");
         attempts = meters.counter("caravan.uplink.connect.attempts");
         opened = meters.counter("caravan.uplink.sessions.opened");
+        commandFrames = new CommandFrames(options.name, meters);
     }
 
     /** Begins to connect; returns at once, whether or not the cloud is there. */
@@ -377,6 +385,8 @@ public final class Connection implements AutoCloseable {
         String refused;
         String failure;
         long openedAt;
+        /** Before that the socket throws at any question. */
+        boolean established;
         boolean open;
         boolean paused;
         boolean ended;
@@ -448,6 +458,7 @@ public final class Connection implements AutoCloseable {
                 if (result.failed()) {
                     end(result.cause(), false);
                 } else if (!ended) {
+                    established = true;
                     opened();
                 }
             }));
@@ -486,13 +497,24 @@ public final class Connection implements AutoCloseable {
         private void text(String text) {
             Map<String, Object> message;
             try {
-                message = JSON.readValue(text, MAP);
+                JsonNode frame = JSON.readTree(text);
+                if (!frame.isObject()) {
+                    end(new UplinkClosedException("the other side sent a text frame that is no JSON object"), true);
+                    return;
+                }
+                if (commandFrames.isOne(frame)) {
+                    count(text.length());
+                    // What breaks the contract is dropped and not answered with the end: telemetry must not stop for it.
+                    Map<String, Object> commands = commandFrames.read(text, frame);
+                    if (commands != null && !ended) {
+                        enqueue("message", commands);
+                        pauseWhenFull();
+                    }
+                    return;
+                }
+                message = JSON.convertValue(frame, MAP);
             } catch (JsonProcessingException e) {
                 end(new UplinkClosedException("the other side sent a text frame that is no JSON object", e), true);
-                return;
-            }
-            if (message == null) {
-                end(new UplinkClosedException("the other side sent a text frame that is no JSON object"), true);
                 return;
             }
             Object type = message.get("type");
@@ -550,6 +572,10 @@ public final class Connection implements AutoCloseable {
             }
             count(bytes);
             enqueue("message", body);
+            pauseWhenFull();
+        }
+
+        private void pauseWhenFull() {
             if (!paused && queued.get() >= EVENTS_MAX) {
                 paused = true;
                 socket.pause();
@@ -662,7 +688,7 @@ public final class Connection implements AutoCloseable {
         /** Says goodbye if there is somebody to say it to, then closes the client, then lets the next attempt begin. */
         private void shut(boolean polite) {
             long limit = vertx.setTimer(CLOSE_MS, fired -> here(this::gone));
-            Future<Void> goodbye = polite && socket != null && !socket.isClosed() && connectedOnce()
+            Future<Void> goodbye = polite && established && !socket.isClosed()
                 ? socket.close() : Future.succeededFuture();
             goodbye.onComplete(closed -> {
                 Future<Void> shut = client == null ? Future.succeededFuture() : client.close();
@@ -671,10 +697,6 @@ public final class Connection implements AutoCloseable {
                     gone();
                 }));
             });
-        }
-
-        private boolean connectedOnce() {
-            return pings != -1 || socket.subProtocol() != null;
         }
 
         private void gone() {

@@ -33,16 +33,16 @@ public final class Frames {
     private static final Pattern LOG_ID = Pattern.compile("[A-Za-z0-9-]{1,64}");
     private static final Pattern KIND = Pattern.compile("[a-z][a-z_-]{0,31}");
     private static final int RANGES_MAX = 1_000;
-    private static final Set<String> HELLO = Set.of("type", "protocol", "gateway_id", "log_id", "version", "time_ms", "ranges");
+    private static final int FEATURES_MAX = 32;
     private static final Set<String> RANGE = Set.of("first_seq", "acked_seq");
     private static final Set<String> BATCH = Set.of("type", "log_id", "lane", "first_seq", "after", "last", "rows");
     private static final Set<String> ROW = Set.of("seq", "kind", "device_id", "message_key", "observed_at_ms", "body", "trace_context");
 
-    /** What the gateway said of itself; {@code ranges} is the JSON text of the list. */
-    public record Hello(String logId, String version, String ranges) { }
+    /** What the gateway said of itself; {@code ranges} is the JSON text of the list; {@code features}: what it can beyond batches. */
+    public record Hello(String logId, String version, String ranges, Set<String> features) { }
 
-    /** A batch that keeps the rules; {@code text} is the frame's JSON, for the database to take apart. */
-    public record Batch(String logId, String lane, long firstSeq, long after, long last, int rows, String text) { }
+    /** A batch that keeps the rules; {@code commands}: rows about commands; {@code text} is the frame's JSON, for the database to take apart. */
+    public record Batch(String logId, String lane, long firstSeq, long after, long last, int rows, int commands, String text) { }
 
     private final int maxInflatedBytes;
     private final int maxRows;
@@ -73,7 +73,7 @@ public final class Frames {
     }
 
     public Hello hello(JsonNode node, String gatewayId) throws FrameException {
-        only(node, HELLO, "hello");
+        // Other fields are those of a newer gateway: it must be able to connect.
         check(Connection.PROTOCOL.equals(text(node, "protocol")), "hello.protocol must be " + Connection.PROTOCOL);
         check(gatewayId.equals(text(node, "gateway_id")), "hello.gateway_id must be the one of the path");
         String version = text(node, "version");
@@ -87,7 +87,17 @@ public final class Frames {
             check(first >= 1 && whole(range, "acked_seq") >= first - 1 && firsts.add(first),
                 "hello.ranges must have each first_seq once, from 1, and acked_seq from first_seq - 1");
         }
-        return new Hello(logId(node), version, ranges.toString());
+        return new Hello(logId(node), version, ranges.toString(), features(node.path("features")));
+    }
+
+    private static Set<String> features(JsonNode list) throws FrameException {
+        check(list.isMissingNode() || list.isArray() && list.size() <= FEATURES_MAX, "hello.features must be a list of at most " + FEATURES_MAX);
+        Set<String> features = new HashSet<>();
+        for (JsonNode feature : list) {
+            check(feature.isTextual() && feature.textValue().length() <= 64, "hello.features must be texts of at most 64 characters");
+            features.add(feature.textValue());
+        }
+        return Set.copyOf(features);
     }
 
     public Batch batch(byte[] gzip) throws FrameException {
@@ -104,11 +114,14 @@ public final class Frames {
         JsonNode rows = node.path("rows");
         check(rows.isArray() && rows.size() >= 1 && rows.size() <= maxRows, "batch.rows must be 1 to " + maxRows + " rows");
         long seq = after;
+        int commands = 0;
         for (JsonNode row : rows) {
             only(row, ROW, "batch.rows");
             check(whole(row, "seq") > seq, "batch.rows must be in order of seq and above after");
             seq = whole(row, "seq");
-            check(KIND.matcher(text(row, "kind")).matches(), "row.kind must be a short lower case name");
+            String kind = text(row, "kind");
+            check(KIND.matcher(kind).matches(), "row.kind must be a short lower case name");
+            commands += kind.equals("command") || kind.equals("twin") ? 1 : 0;
             check(isId(text(row, "device_id")), "row.device_id must be a device id");
             int key = text(row, "message_key").length();
             check(key >= 1 && key <= 512, "row.message_key must be 1 to 512 characters");
@@ -119,7 +132,7 @@ public final class Frames {
                 "row.trace_context must be null or a text of at most 256 characters");
         }
         check(seq == last, "batch.last must be the seq of its last row");
-        return new Batch(logId(node), lane, first, after, last, rows.size(), text);
+        return new Batch(logId(node), lane, first, after, last, rows.size(), commands, text);
     }
 
     /** Never holds more than maxInflatedBytes, whatever the frame claims to become. */
