@@ -67,8 +67,12 @@ final class DeviceCard {
     private void credentials() {
         line("user name", device.id());
         line("password", "the token");
-        line("publish", "devices/" + device.id() + "/telemetry, .../events, .../capabilities, .../command-status");
-        line("subscribe", "devices/" + device.id() + "/commands, .../receipts");
+        line("publish", "devices/" + device.id() + "/telemetry, .../events, .../capabilities, .../command-status, .../reported");
+        line("subscribe", "devices/" + device.id() + "/commands, .../desired, .../receipts");
+        if (device.controller()) {
+            String control = "gateways/" + settings.getOrDefault("gateway.id", "{gateway.id}") + "/control";
+            line("control", "publish " + control + "/" + device.id() + ", subscribe " + control + "-status/" + device.id());
+        }
     }
 
     private void http() {

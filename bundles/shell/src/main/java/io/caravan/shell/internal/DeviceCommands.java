@@ -188,6 +188,7 @@ public final class DeviceCommands {
             line("enrolled", Output.time(d.createdAtMs()));
             line("from", d.allow().isEmpty() ? "any address" : String.join(" ", d.allow()));
             line("signing", name(d.signing()));
+            line("controller", d.controller() ? "may give commands to the gateway and, through it, to other devices" : "");
             line("limits", limit(d.messagesPerS(), "device.messages.per.s") + " messages/s, " + limit(d.bytesPerS(), "device.bytes.per.s") + " bytes/s");
             line("last seen", d.lastSeenMs() == null ? "never" : Output.time(d.lastSeenMs()) + " from " + d.lastAddress() + " by " + d.lastTransport());
             line("note", Output.text(d.note()));
@@ -303,6 +304,37 @@ public final class DeviceCommands {
             }
             Device device = devices().allow(id, given);
             changed(device, "Device " + id + " may come from " + (device.allow().isEmpty() ? "any address" : String.join(" ", device.allow())) + ".");
+        }
+    }
+
+    @Service
+    @Command(scope = "device", name = "controller", description = "Let a device give commands to the gateway and, through it, to other devices; or no longer")
+    public static final class Controller extends OfRegistry {
+        @Argument(index = 0, name = "device", required = true, description = "The device's id")
+        @Completion(DeviceCompleter.class)
+        String id;
+
+        @Argument(index = 1, name = "on", required = true, description = "on or off")
+        @Completion(value = StringsCompleter.class, values = {"on", "off"})
+        String on;
+
+        @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        List<String> trailing;
+
+        @Override
+        List<String> trailing() {
+            return trailing;
+        }
+
+        @Override
+        void registry() throws IOException {
+            if (!on.equals("on") && !on.equals("off")) {
+                throw new IllegalArgumentException("controller [" + on + "] must be on or off");
+            }
+            known(devices(), id);
+            Device device = devices().controller(id, on.equals("on"));
+            changed(device, device.controller() ? "Device " + id + " may give commands to this gateway and to every device of it, on gateways/"
+                    + caravan.settings().getOrDefault("gateway.id", "{gateway.id}") + "/control." : "Device " + id + " may give commands no longer.");
         }
     }
 
@@ -507,7 +539,8 @@ public final class DeviceCommands {
         allow.addAll(d.allow());
         return Output.object("device_id", d.id(), "status", name(d.status()), "tokens", tokens, "allow", allow, "capabilities", d.capabilities(), "signing", name(d.signing()),
                 "messages_per_s", d.messagesPerS(), "bytes_per_s", d.bytesPerS(), "note", d.note(), "created_at_ms", d.createdAtMs(), "revoked_at_ms", d.revokedAtMs(),
-                "last_seen_ms", d.lastSeenMs(), "last_address", d.lastAddress(), "last_transport", d.lastTransport() == null ? null : d.lastTransport().toString());
+                "last_seen_ms", d.lastSeenMs(), "last_address", d.lastAddress(), "last_transport", d.lastTransport() == null ? null : d.lastTransport().toString(),
+                "controller", d.controller());
     }
 
     static JsonObject json(Enrolment e) {

@@ -38,7 +38,7 @@ class DeviceCommandsTest {
 
     private static Device device(Signing signing, List<String> allow) {
         return new Device("dev-1", Status.ACTIVE, List.of(new Token("0a1b2c3d", NOW - 1, 0, NOW + 60_000, null), new Token("ffffffff", NOW - 9, 0, NOW - 5, null),
-                new Token("eeeeeeee", NOW - 99, 0, null, NOW - 9)), allow, "{\"a\":1}", signing, 5, null, "in the cellar", NOW - 99, null, NOW, "10.0.0.7", Transport.MQTT);
+                new Token("eeeeeeee", NOW - 99, 0, null, NOW - 9)), allow, "{\"a\":1}", signing, 5, null, "in the cellar", NOW - 99, null, NOW, "10.0.0.7", Transport.MQTT, false);
     }
 
     private static String card(Signing signing, String... settings) {
@@ -54,11 +54,15 @@ class DeviceCommandsTest {
         String card = card(Signing.REQUIRE, "ingest.direct.enabled", "true", "mqtt.server.bind.host", "127.0.0.1", "mqtt.server.port", "1883", "mqtt.server.tls.enabled", "true",
                 "mqtt.server.tls.port", "8883", "mqtt.server.tls.client.ca.file", "etc/tls/ca.crt", "http.bind.host", "192.168.1.1", "http.port", "8080");
         for (String part : List.of("cvn_secret", "c2lnbg", "signatures are required", "10.0.0.0/8", "1883", "8883", "CN=dev-1", "mosquitto/certs client DIR dev-1",
-                "user name    dev-1", "devices/dev-1/telemetry", "this machine only: mqtt.server.bind.host opens it", "until 2026-09-21",
+                "user name    dev-1", "devices/dev-1/telemetry", ".../reported", "devices/dev-1/commands, .../desired", "this machine only: mqtt.server.bind.host opens it", "until 2026-09-21",
                 "curl http://192.168.1.1:8080/ingest/dev-1 -H 'Authorization: Bearer cvn_secret' -H 'Content-Type: application/json'")) {
             assertTrue(card.contains(part), part + " is not in\n" + card);
         }
-        assertFalse(card.contains("by the broker"), card);
+        assertFalse(card.contains("by the broker") || card.contains("/control"), card);
+        Device d = device(Signing.OFF, List.of());
+        String controller = DeviceCard.of(Map.of("ingest.direct.enabled", "true", "mqtt.server.bind.host", "10.0.0.1", "gateway.id", "gw-1"), new Enrolment(new Device(d.id(), d.status(), d.tokens(), d.allow(),
+                null, d.signing(), null, null, null, NOW, null, null, null, null, true), "0a1b2c3d", "cvn_secret", "c2lnbg"));
+        assertTrue(controller.contains("publish gateways/gw-1/control/dev-1, subscribe gateways/gw-1/control-status/dev-1"), controller);
     }
 
     @Test
@@ -78,7 +82,7 @@ class DeviceCommandsTest {
         assertEquals("valid", DeviceCommands.state(one, one.tokens().get(0), NOW));
         assertEquals("revoked", DeviceCommands.state(one, one.tokens().get(2), NOW));
         assertEquals("not yet valid", DeviceCommands.state(one, new Token("x", 0, NOW + 1, null, null), NOW));
-        Device gone = new Device("dev-2", Status.REVOKED, one.tokens(), List.of(), null, Signing.OFF, null, null, null, NOW, NOW, null, null, null);
+        Device gone = new Device("dev-2", Status.REVOKED, one.tokens(), List.of(), null, Signing.OFF, null, null, null, NOW, NOW, null, null, null, false);
         assertEquals("revoked", DeviceCommands.state(gone, gone.tokens().get(0), NOW));
         String json = DeviceCommands.json(device(Signing.ACCEPT, List.of("10.0.0.0/8"))).toJson();
         assertTrue(json.contains("\"device_id\":\"dev-1\",\"status\":\"active\"") && json.contains("\"allow\":[\"10.0.0.0\\/8\"]") && json.contains("\"signing\":\"accept\"")
@@ -142,7 +146,7 @@ class DeviceCommandsTest {
             assertEquals(Set.of("device:revoke", "device:remove").contains(command.scope() + ":" + command.name()), options.contains("--yes"), type.getName());
         }
         assertEquals(Set.of("device:add", "device:list", "device:show", "device:rotate", "device:revoke", "device:restore", "device:remove", "device:allow-ip",
-                "device:signing", "device:limit", "device:import"), names);
+                "device:signing", "device:limit", "device:import", "device:controller"), names);
     }
 
     /** The cloud has this bundle without the registry's: the shell must still be able to look at every class, as it does at its start. */
