@@ -31,6 +31,14 @@ final class Evidence {
 
     record Bad(String id, String deviceId, String reason, ByteBuffer body) { }
 
+    /** What a device noted about a command. */
+    static final class Told {
+        String device;
+        int got;
+        int ran;
+        final Set<String> answers = new HashSet<>();
+    }
+
     /** By {@code device/boot/}. */
     final Map<String, Boot> boots = new HashMap<>();
     /** Bodies of simulated devices, by key; the load generator's are not kept. */
@@ -39,6 +47,8 @@ final class Evidence {
     final Set<String> badAcked = new HashSet<>();
     /** Good messages that were answered with a refusal. */
     final List<String> refused = new ArrayList<>();
+    /** By command id. */
+    final Map<String, Told> commands = new HashMap<>();
     private final ObjectMapper json = new ObjectMapper();
 
     boolean isEmpty() {
@@ -75,10 +85,29 @@ final class Evidence {
                     case "ack" -> acked(e.path("key").asText(), e.path("code").asInt(), ackIsPromise);
                     case "receipt" -> receipted(e.path("device").asText() + "/" + e.path("boot").asText() + "/", e.path("seq").asInt());
                     case "again" -> { }
+                    case "command" -> {
+                        Told told = told(e);
+                        told.got += e.path("what").asText().equals("got") ? 1 : 0;
+                        told.ran += e.path("what").asText().equals("ran") ? 1 : 0;
+                    }
+                    case "answer" -> told(e).answers.add(e.path("status").asText());
                     default -> throw new IOException("ledger [" + file + "] line " + number + " has an unknown type [" + e.path("t").asText() + "]");
                 }
             }
         }
+    }
+
+    private Told told(JsonNode e) {
+        Told told = commands.computeIfAbsent(e.path("id").asText(), id -> new Told());
+        told.device = e.path("device").asText();
+        return told;
+    }
+
+    /** @return devices whose ledger this is */
+    Set<String> devices() {
+        Set<String> devices = new HashSet<>();
+        boots.keySet().forEach(prefix -> devices.add(prefix.substring(0, prefix.indexOf('/'))));
+        return devices;
     }
 
     private void acked(String key, int code, boolean promise) {

@@ -23,6 +23,8 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
  * {"t":"again","key":"sim-1/b7/0000000000000042"}                                      published once more, same bytes
  * {"t":"ack","key":"sim-1/b7/0000000000000042","code":0}                               PUBACK and its reason code
  * {"t":"receipt","device":"sim-1","boot":"b7","seq":42}                                everything up to 42 is on disk
+ * {"t":"command","what":"ran","device":"sim-1","id":"c-7","name":"led","at_ms":...}     got, then: ran, again (known), refused
+ * {"t":"answer","device":"sim-1","id":"c-7","status":"succeeded","at_ms":...}          before it is first published
  * </pre>
  *
  * Whether a PUBACK is a promise depends on who gave it: a run that goes through a broker starts with
@@ -60,6 +62,14 @@ final class Ledger implements AutoCloseable {
 
     void receipt(String deviceId, String bootId, long deviceSeq) {
         line(entry("receipt").put("device", deviceId).put("boot", bootId).put("seq", deviceSeq));
+    }
+
+    void command(String what, String deviceId, String commandId, String name) {
+        line(entry("command").put("what", what).put("device", deviceId).put("id", commandId).put("name", name).put("at_ms", System.currentTimeMillis()));
+    }
+
+    void answer(String deviceId, String commandId, String status) {
+        line(entry("answer").put("device", deviceId).put("id", commandId).put("status", status).put("at_ms", System.currentTimeMillis()));
     }
 
     private ObjectNode entry(String type) {

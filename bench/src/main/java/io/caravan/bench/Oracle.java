@@ -40,6 +40,9 @@ import picocli.CommandLine.Option;
  * <li>the cloud's windows (count, min, max, sum, last) are what the stored telemetry adds up to, and there is no window
  *     more; sums are compared to 1e-9 of the sum of magnitudes, since the order of addition is not promised;</li>
  * <li>messages of the kinds that the policy lets through are in the cloud once, others are not;</li>
+ * <li>a device carried out a command at most once, and none that the gateway calls rejected, expired or cancelled; DELIVERED is
+ *     said of none that the device did not get, SUCCEEDED and FAILED of none that it did not say so of; every command has
+ *     ended; the cloud says of each what the gateway says;</li>
  * <li>per sink, appended = acked + dead + discarded + backlog, nothing dead, and no backlog after the wait.</li>
  * </ul>
  *
@@ -166,11 +169,13 @@ public final class Oracle implements Callable<Integer> {
     private Verdict judge(Evidence evidence) throws SQLException, IOException {
         Verdict verdict = new Verdict();
         Stored stored;
+        Map<String, Ended> commands;
         try (Connection gateway = Databases.readOnly(gatewayDb)) {
             gateway.setAutoCommit(false);   // one snapshot for all that follows
             stored = checkStored(gateway, evidence, verdict);
             checkRejected(gateway, evidence, verdict);
             checkLedger(gateway, verdict);
+            commands = checkCommands(gateway, evidence, verdict);
             gateway.rollback();
         }
         if (cloudDb != null) {
@@ -180,6 +185,7 @@ public final class Oracle implements Callable<Integer> {
                 checkWindows(cloud, id, stored, verdict);
                 checkMessages(cloud, id, stored, verdict);
                 checkSinks(cloud, "cloud", CLOUD_BACKLOG, verdict);
+                compareCommands(cloud, id, commands, verdict);
                 cloud.rollback();
             }
         }
@@ -440,6 +446,91 @@ public final class Oracle implements Callable<Integer> {
                 verdict.fault(Fault.REFUSED, id + " must be rejected as " + bad.reason() + ", was as " + reason);
             }
         }
+    }
+
+    // --- commands ----------------------------------------------------------------------------------------------------
+
+    /** As the gateway has it. */
+    private record Ended(String status, String reason, long revision) { }
+
+    private static boolean hasCommands(Connection c) throws SQLException {
+        return number(c, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'command'") > 0;
+    }
+
+    private static Map<String, Ended> checkCommands(Connection gateway, Evidence evidence, Verdict verdict) throws SQLException {
+        Map<String, Ended> all = new HashMap<>();
+        if (!hasCommands(gateway)) {
+            return all;   // a store of before there were commands
+        }
+        Set<String> watched = evidence.devices();
+        try (Statement s = gateway.createStatement(); ResultSet r = s.executeQuery("""
+                SELECT command_id, device_id, status, reason, revision, final_at_ms,
+                  EXISTS (SELECT 1 FROM command_event e WHERE e.command_seq = c.seq AND e.status = 'DELIVERED') FROM command c ORDER BY seq""")) {
+            while (r.next()) {
+                String id = r.getString(1);
+                String status = r.getString(3);
+                all.put(id, new Ended(status, r.getString(4), r.getLong(5)));
+                if (r.getString(6) == null) {
+                    verdict.fault(Fault.BACKLOG, "command " + id + " is " + status + ", it has not ended");
+                }
+                if (watched.contains(r.getString(2))) {
+                    compare(id, status, r.getString(4), r.getBoolean(7), evidence.commands.getOrDefault(id, new Evidence.Told()), verdict);
+                }
+            }
+        }
+        long executed = 0;
+        for (Map.Entry<String, Evidence.Told> e : evidence.commands.entrySet()) {
+            executed += e.getValue().ran;
+            if (e.getValue().ran > 1) {
+                verdict.fault(Fault.DOUBLED, "command " + e.getKey() + " was carried out " + e.getValue().ran + " times by " + e.getValue().device);
+            }
+            if (e.getValue().got > 0 && !all.containsKey(e.getKey())) {
+                verdict.fault(Fault.INVENTED, "command " + e.getKey() + " came to " + e.getValue().device + ", the gateway does not know it");
+            }
+        }
+        verdict.count("commands", all.size());
+        verdict.count("commands carried out", executed);
+        return all;
+    }
+
+    private static void compare(String id, String status, String reason, boolean delivered, Evidence.Told told, Verdict verdict) {
+        String said = "command " + id + " is " + status + (reason == null ? "" : " " + reason);
+        if (told.got > 0 && Set.of("REJECTED", "EXPIRED", "CANCELLED", "ACCEPTED").contains(status)) {
+            verdict.fault(Fault.COMMAND, said + ", but its device got it" + (told.ran > 0 ? " and carried it out" : ""));
+        }
+        if (delivered && told.got == 0) {
+            verdict.fault(Fault.COMMAND, said + " and was called DELIVERED, its device never got it");
+        }
+        String answer = status.equals("SUCCEEDED") ? "succeeded" : "device_failed".equals(reason) ? "failed" : "device_rejected".equals(reason) ? "rejected" : null;
+        if (answer != null && !told.answers.contains(answer)) {
+            verdict.fault(Fault.COMMAND, said + ", its device never answered " + answer + " but " + told.answers);
+        }
+    }
+
+    private static void compareCommands(Connection cloud, String id, Map<String, Ended> gateway, Verdict verdict) throws SQLException {
+        if (!hasCommands(cloud)) {
+            return;
+        }
+        Map<String, Ended> missing = new HashMap<>(gateway);
+        try (PreparedStatement s = cloud.prepareStatement("SELECT command_id, status, reason, gateway_revision, final_at_ms FROM command WHERE gateway_id = ?")) {
+            s.setString(1, id);
+            try (ResultSet r = s.executeQuery()) {
+                while (r.next()) {
+                    Ended there = missing.remove(r.getString(1));
+                    String cloudSays = "command " + r.getString(1) + " is " + r.getString(2) + (r.getString(3) == null ? "" : " " + r.getString(3)) + " in the cloud";
+                    if (there == null) {
+                        if (r.getString(5) == null) {
+                            verdict.fault(Fault.BACKLOG, cloudSays + ", the gateway does not have it");
+                        }
+                    } else if (there.revision != r.getLong(4)) {
+                        verdict.fault(Fault.BACKLOG, cloudSays + " (revision " + r.getLong(4) + "), " + there + " at the gateway");
+                    } else if (!there.status.equals(r.getString(2)) || !java.util.Objects.equals(there.reason, r.getString(3))) {
+                        verdict.fault(Fault.COMMAND, cloudSays + ", " + there + " at the gateway");
+                    }
+                }
+            }
+        }
+        missing.forEach((command, at) -> verdict.fault(Fault.BACKLOG, "command " + command + " is not in the cloud, at the gateway it is " + at));
     }
 
     // --- the books ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ import java.time.Duration;
 import java.time.LocalTime;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
@@ -67,6 +69,17 @@ final class Simulator implements Callable<Integer> {
             description = "the last N devices have no clock (1 when N is left out)")
     int clock1970;
 
+    @Option(names = "--command-faults", paramLabel = "FAULT=P", split = ",",
+            description = "chance per command that a device answers badly (late, never, twice, garbage, other-id, contradict, offline), of several"
+                    + " devices the first never does; for example late=0.1,never=0.05")
+    Map<CommandFault, Double> commandFaults = new EnumMap<>(CommandFault.class);
+
+    @Option(names = "--late", defaultValue = "2s", description = "how late a late answer is (${DEFAULT-VALUE})")
+    Duration late;
+
+    @Option(names = "--offline", defaultValue = "3s", description = "how long a device is gone (${DEFAULT-VALUE})")
+    Duration offline;
+
     @Option(names = "--drain", defaultValue = "20s", description = "wait so long for outstanding promises at the end (${DEFAULT-VALUE})")
     Duration drain;
 
@@ -87,19 +100,18 @@ final class Simulator implements Callable<Integer> {
         }
     }
 
-    private int run(Ledger ledger, CountDownLatch stop) throws InterruptedException {
+    int run(Ledger ledger, CountDownLatch stop) throws InterruptedException {
         ledger.run(requireReceipts, devices, seed);
         MqttClientExecutorConfig executor = MqttOptions.executor(1);
+        ScheduledExecutorService clock = Executors.newScheduledThreadPool(1);
         for (int i = 1; i <= devices; i++) {
-            all.add(new SimulatedDevice(prefix + "-" + i, this, seed * 1000 + i, i > devices - clock1970, ledger, executor));
+            boolean well = i == 1 && devices > 1;
+            all.add(new SimulatedDevice(prefix + "-" + i, this, seed * 1000 + i, i > devices - clock1970, well, ledger, executor, clock));
         }
         all.forEach(SimulatedDevice::connect);
-
-        ScheduledExecutorService clock = Executors.newScheduledThreadPool(1);
-        long period = interval.toNanos();
         for (int i = 0; i < devices; i++) {
             // Boards are not switched on in step.
-            clock.scheduleAtFixedRate(guarded(all.get(i)::sample), period * i / devices, period, TimeUnit.NANOSECONDS);
+            all.get(i).start(interval.toNanos() * i / devices);
         }
         if (flood > 0) {
             int ticks = Math.min(flood, 100);
@@ -116,8 +128,9 @@ final class Simulator implements Callable<Integer> {
         } else {
             stop.await(seconds.toNanos(), TimeUnit.NANOSECONDS);
         }
+        // What is due later is still done: late answers, coming back.
         clock.shutdown();
-        clock.awaitTermination(5, TimeUnit.SECONDS);
+        clock.awaitTermination(5 + Math.max(late.toSeconds(), offline.toSeconds()), TimeUnit.SECONDS);
         boolean drained = awaitEmptyBuffers(helper);
         helper.shutdown();
         all.forEach(SimulatedDevice::disconnect);
@@ -126,7 +139,7 @@ final class Simulator implements Callable<Integer> {
     }
 
     /** A task that throws would silently never run again. */
-    private static Runnable guarded(Runnable task) {
+    static Runnable guarded(Runnable task) {
         return () -> {
             try {
                 task.run();
@@ -157,6 +170,8 @@ final class Simulator implements Callable<Integer> {
         long again = 0;
         long skipped = 0;
         int buffered = 0;
+        long commands = 0;
+        long executed = 0;
         for (SimulatedDevice d : all) {
             SimulatedDevice.Counts c = d.counts();
             connected += c.connected() ? 1 : 0;
@@ -168,9 +183,11 @@ final class Simulator implements Callable<Integer> {
             again += c.again();
             skipped += c.skipped();
             buffered += c.buffered();
+            commands += c.commands();
+            executed += c.executed();
         }
         return LocalTime.now().truncatedTo(ChronoUnit.SECONDS) + " devices " + connected + "/" + devices + ", sent " + sent + ", acked " + acked
                 + ", receipted " + receipted + ", buffered " + buffered + ", again " + again + ", bad " + bad + ", refused " + refused
-                + ", skipped " + skipped;
+                + ", skipped " + skipped + ", commands " + commands + ", executed " + executed;
     }
 }

@@ -29,6 +29,8 @@ public final class Verdict {
         WINDOW,
         /** The books do not balance: appended = acked + dead + discarded + backlog. */
         LEDGER,
+        /** A command was carried out against the rules, or its status says what nobody can know. */
+        COMMAND,
         /** Not delivered in the time given. */
         BACKLOG
     }

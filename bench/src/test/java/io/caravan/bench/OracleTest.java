@@ -167,6 +167,71 @@ class OracleTest {
         assertEquals(1, oracle().judge().faults(Fault.REFUSED));
     }
 
+    /** Three commands: carried out, expired, indeterminate (the device has it and never answered); and one for the gateway itself. */
+    private void commands() throws Exception {
+        sql(gatewayDb, schema("gateway-4.sql").split("(?m)^-- The consumer of", 2)[0].split(";\\s*\\n"));
+        sql(cloudDb, schema("cloud-2.sql").split("(?m)^-- A consumer of", 2)[0].split(";\\s*\\n"));
+        try (Ledger ledger = new Ledger(ledgerFile)) {
+            for (String id : new String[] {"c-1", "c-3"}) {
+                ledger.command("got", "d1", id, "led");
+                ledger.command("ran", "d1", id, "led");
+            }
+            ledger.answer("d1", "c-1", "succeeded");
+        }
+        command("c-1", "d1", "SUCCEEDED", null, "QUEUED", "DELIVERED", "SUCCEEDED");
+        command("c-2", "d1", "EXPIRED", "expired", "QUEUED", "EXPIRED");
+        command("c-3", "d1", "INDETERMINATE", "no_result", "QUEUED", "DELIVERED", "INDETERMINATE");
+        command("c-4", "gateway", "SUCCEEDED", null, "QUEUED", "SENT", "DELIVERED", "SUCCEEDED");
+    }
+
+    private void command(String id, String device, String status, String reason, String... events) throws Exception {
+        String why = reason == null ? "NULL" : "'" + reason + "'";
+        sql(gatewayDb, "INSERT INTO command (command_id, device_id, name, arguments, content_hash, origin, issued_by, status, reason, revision, accepted_at_ms, expires_at_ms, os_boot_id,"
+                + " deadline_mono_ms, final_at_ms) VALUES ('" + id + "', '" + device + "', 'led', '{}', x'00', 'cloud', 'anna', '" + status + "', " + why + ", " + events.length + ", 1, 2, 'b', 2, 3)");
+        for (int i = 0; i < events.length; i++) {
+            sql(gatewayDb, "INSERT INTO command_event (command_seq, revision, status, at_ms) SELECT seq, " + (i + 1) + ", '" + events[i] + "', 1 FROM command WHERE command_id = '" + id + "'");
+        }
+        sql(cloudDb, "INSERT INTO command (gateway_id, command_id, device_id, name, arguments, origin, issued_by, status, reason, created_at_ms, expires_at_ms, gateway_revision, updated_at_ms, final_at_ms)"
+                + " VALUES ('g1', '" + id + "', '" + device + "', 'led', '{}', 'cloud', 'anna', '" + status + "', " + why + ", 1, 2, " + events.length + ", 3, 3)");
+    }
+
+    @Test
+    void findsNothingInCommandsThatAreInOrder() throws Exception {
+        commands();
+        Verdict verdict = oracle().judge();
+        assertTrue(verdict.ok(), verdict::toString);
+        assertEquals(4, verdict.count("commands"));
+        assertEquals(2, verdict.count("commands carried out"));
+    }
+
+    @ParameterizedTest(name = "{0} {1}: {2}")
+    @CsvSource(delimiter = '|', quoteCharacter = '^', value = {
+        "COMMAND  | gateway | UPDATE command SET status = 'EXPIRED', reason = 'expired' WHERE command_id = 'c-1'",
+        "COMMAND  | gateway | UPDATE command SET status = 'REJECTED', reason = 'budget_exceeded' WHERE command_id = 'c-3'",
+        "COMMAND  | gateway | UPDATE command SET status = 'SUCCEEDED', reason = NULL WHERE command_id = 'c-3'",
+        "COMMAND  | gateway | UPDATE command SET status = 'FAILED', reason = 'device_failed' WHERE command_id = 'c-1'",
+        "COMMAND  | gateway | UPDATE command_event SET status = 'DELIVERED' WHERE command_seq = 2 AND revision = 1",
+        "COMMAND  | cloud   | UPDATE command SET status = 'SUCCEEDED', reason = NULL WHERE command_id = 'c-2'",
+        "COMMAND  | cloud   | UPDATE command SET reason = 'no_evidence' WHERE command_id = 'c-3'",
+        "INVENTED | gateway | UPDATE command SET command_id = 'c-9' WHERE command_id = 'c-1'",
+        "BACKLOG  | gateway | UPDATE command SET status = 'SENT', final_at_ms = NULL WHERE command_id = 'c-3'",
+        "BACKLOG  | cloud   | UPDATE command SET gateway_revision = 1 WHERE command_id = 'c-1'",
+        "BACKLOG  | cloud   | DELETE FROM command WHERE command_id = 'c-4'",
+        "BACKLOG  | cloud   | UPDATE command SET command_id = 'c-9', final_at_ms = NULL WHERE command_id = 'c-2'",
+        "DOUBLED  | ledger  | {`t`:`command`,`what`:`ran`,`device`:`d1`,`id`:`c-1`,`name`:`led`,`at_ms`:1}",
+        "INVENTED | ledger  | {`t`:`command`,`what`:`got`,`device`:`d1`,`id`:`c-8`,`name`:`led`,`at_ms`:1}",
+    })
+    void findsWhatIsWrongWithCommands(Fault fault, String where, String damage) throws Exception {
+        commands();
+        if (where.equals("ledger")) {
+            Files.writeString(ledgerFile, Files.readString(ledgerFile) + damage.replace('`', '"') + "\n");
+        } else {
+            sql(where.equals("gateway") ? gatewayDb : cloudDb, damage);
+        }
+        Verdict verdict = oracle().judge();
+        assertTrue(verdict.faults(fault) > 0, () -> "expected " + fault + " after " + damage + ", found\n" + verdict);
+    }
+
     @Test
     void saysItInOneLineOfJson() throws Exception {
         sql(gatewayDb, "DELETE FROM wal WHERE message_key = 'd2/b/0000000000000007'");
