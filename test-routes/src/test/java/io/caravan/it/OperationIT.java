@@ -163,14 +163,14 @@ class OperationIT {
   void eachRoleMayDoItsCommandsAndNoOthers() {
     Map<String, String> lowest = new LinkedHashMap<>();
     for (String command : List.of("gateway:info", "gateway:diagnose", "sink:list", "dead:list", "wal:status", "wal:ledger", "route:list", "device:list",
-        "config:list", "bundle:list", "feature:list", "help", "shell:info")) {
+        "config:list", "bundle:list", "feature:list", "help", "shell:info", "command:list", "twin:show", "capability:show gateway")) {
       lowest.put(command, VIEWER);
     }
     for (String command : List.of("sink:pause uplink", "sink:resume uplink", "dead:requeue --all --yes", "audit:list", "audit:verify", "wal:verify", "log:get",
         "shell:threads")) {
       lowest.put(command, OPERATOR);
     }
-    for (String command : List.of("device:add --json it-1", "device:revoke it-1 --yes", "dead:discard --all --reason test --yes", "wal:compact", "user:list", "log:set INFO org.example",
+    for (String command : List.of("device:add --json it-1", "device:revoke it-1 --yes", "device:controller it-1 off", "command:send gateway ping", "capability:clear it-1", "dead:discard --all --reason test --yes", "wal:compact", "user:list", "log:set INFO org.example",
         "shell:exec true", "bundle:list; shell:cat " + gateway.home.resolve("data/admin.password"), "shell:echo x > " + gateway.home.resolve("data/x"),
         "x = { user:list } ; x", "shell:each [1] { user:list }", "shell:eval user:list", "echo $(user:list)", "($.commandSession class) classLoader",
         "shell:echo x | shell:cat", "feature:install no-such-feature-or-other", "system:property a b", "shell:addCommand x y")) {
