@@ -202,12 +202,14 @@ final class Phone implements Callable<Integer> {
                     throw new IllegalStateException("device phone-" + i + " does not succeed with a command within a minute: answers " + answers + ", ends " + ends);
                 }
                 Pending probe = send("phone-" + i, System.nanoTime());
-                while (!probe.done && System.nanoTime() < until) {
+                long patience = Math.min(until, System.nanoTime() + TimeUnit.SECONDS.toNanos(5));
+                while (!probe.done && System.nanoTime() < patience) {
                     LockSupport.parkNanos(1_000_000L);
                 }
-                if (runs.containsKey(probe.id)) {
+                if (probe.done && runs.containsKey(probe.id)) {
                     break;
                 }
+                pending.remove(probe.id);
                 Thread.sleep(50);
             }
         }
@@ -301,7 +303,7 @@ final class Phone implements Callable<Integer> {
         HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
         String last = null;
         while (!over) {
-            HttpRequest.Builder request = HttpRequest.newBuilder(cloud.resolve("/api/v1/commands/stream?gateway_id=" + gateway))
+            HttpRequest.Builder request = HttpRequest.newBuilder(cloud.resolve("/api/v1/commands/stream?after=0&gateway_id=" + gateway))
                     .header("Accept", "text/event-stream");
             if (last != null) {
                 request.header("Last-Event-ID", last);

@@ -165,9 +165,7 @@ final class CloudSide implements AutoCloseable {
       world.tell(session == null ? "the uplink is there" : "the uplink breaks");
       if (session == null) {
         connect();
-        if (random.nextBoolean()) {
-          split();
-        }
+        split();
       } else {
         disconnect();
       }
