@@ -204,7 +204,7 @@ class DamageTest {
         }
         Map<Long, String> before = contents(sound);
         Map<String, long[]> flips = new TreeMap<>(Map.of("magic", new long[] {3, 1}, "page size", new long[] {16, 6}, "application id", new long[] {69, 4},
-                "version", new long[] {60, 6}, "encoding", new long[] {59, 1}, "root page", new long[] {100, 3}, "schema version zero", new long[] {63, 1}));
+                "version", new long[] {60, 6}, "encoding", new long[] {59, 1}, "root page", new long[] {100, 3}, "schema version zero", new long[] {63, 2}));
         for (Map.Entry<String, long[]> flip : flips.entrySet()) {
             Path file = copy(sound, flip.getKey().replace(' ', '-'));
             flip(file, flip.getValue()[0], (int) flip.getValue()[1]);
