@@ -541,9 +541,10 @@ class SessionsTest {
         for (int i = 0; i < 600; i++) {
             sent.add(sessions().command("gw-1", session, List.of(command(i, 64_000))));
         }
-        long refused = sent.stream().filter(s -> s.toCompletableFuture().isCompletedExceptionally()).count();
-        assertTrue(refused > 100, "refused at once: " + refused);
-        assertTrue(failure(sent.get(599)).getMessage().contains("reads too slowly"), failure(sent.get(599)).getMessage());
+        // Not always the last one: while they are sent the system may still take some into its buffers.
+        List<CompletionStage<Void>> refused = sent.stream().filter(s -> s.toCompletableFuture().isCompletedExceptionally()).toList();
+        assertTrue(refused.size() > 100, "refused at once: " + refused.size());
+        assertTrue(failure(refused.get(0)).getMessage().contains("reads too slowly"), failure(refused.get(0)).getMessage());
         Client other = new Client("/uplink/gw-2", "two", "caravan.v1");
         other.text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-2\",\"log_id\":\"log2\",\"version\":\"9\","
             + "\"time_ms\":1,\"ranges\":[],\"features\":[\"command\"]}");
