@@ -232,7 +232,7 @@ final class CapabilityBook implements Capabilities {
         try {
           form = CapabilityForm.parse(json);
         } catch (Bad e) {
-          LOG.warn("what is configured for [{}] cannot be used, so it gets no commands: {}; mend it with device:capabilities", deviceId, e.getMessage());
+          LOG.warn("what is configured for [{}] cannot be used, so it gets no commands: {}; mend it with capability:set", deviceId, e.getMessage());
           form = NOTHING;
         }
         parsed.put(json, form);

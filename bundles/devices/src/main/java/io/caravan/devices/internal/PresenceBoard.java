@@ -27,6 +27,7 @@ final class PresenceBoard implements Presence {
   private final Map<String, Long> heard = new ConcurrentHashMap<>();
   private final List<BiConsumer<String, String>> listeners = new CopyOnWriteArrayList<>();
   private volatile long presenceNs;
+  private Long sweptNs;
 
   /**
    * @param connections of the own listener; null while there is none
@@ -72,6 +73,14 @@ final class PresenceBoard implements Presence {
     appeared(exchange.getMessage().getHeader("CaravanDeviceId", String.class), exchange.getMessage().getHeader("CaravanChannel", String.class));
   }
 
+  /** Ids of long ago keep no device out. At most once per presence time: looking through all is not for every message. */
+  private synchronized void forgetSilent(long now) {
+    if (sweptNs == null || now - sweptNs >= presenceNs) {
+      sweptNs = now;
+      heard.values().removeIf(at -> now - at >= presenceNs);
+    }
+  }
+
   @Override
   public void heard(Exchange exchange) {
     Object outcome = exchange.getVariable("outcome");
@@ -79,10 +88,13 @@ final class PresenceBoard implements Presence {
       return;
     }
     String deviceId = Ingest.received(exchange).deviceId();
-    if (heard.size() >= MAX_HEARD && !heard.containsKey(deviceId)) {
-      return;
-    }
     long now = nanos.getAsLong();
+    if (heard.size() >= MAX_HEARD && !heard.containsKey(deviceId)) {
+      forgetSilent(now);
+      if (heard.size() >= MAX_HEARD) {
+        return;
+      }
+    }
     Long before = heard.put(deviceId, now);
     if (before == null || now - before >= presenceNs) {
       appeared(deviceId, COMMANDS);
