@@ -388,13 +388,17 @@ final class World implements AutoCloseable {
         if (!row.kind().equals("command")) {
           continue;
         }
-        JsonNode body = JSON.readTree(row.body());
-        String id = body.path("command_id").asText();
-        long revision = body.path("revision").asLong();
-        String reason = body.path("reason").isTextual() ? body.path("reason").asText() : null;
-        oracle.event(id, row.deviceId(), body.path("name").asText(), revision, Status.valueOf(body.path("status").asText()), reason, arrived.get(id));
-        tell("event " + id + " " + revision + " " + body.path("status").asText() + (reason == null ? "" : " " + reason));
-        if (!row.messageKey().equals(row.deviceId() + "//c/" + id + "/" + revision)) {
+        JsonNode events = JSON.readTree(row.body()).path("events");
+        for (JsonNode event : events) {
+          String id = event.path("command_id").asText();
+          long revision = event.path("revision").asLong();
+          String reason = event.path("reason").isTextual() ? event.path("reason").asText() : null;
+          oracle.event(id, event.path("device_id").asText(), event.path("name").asText(), revision, Status.valueOf(event.path("status").asText()), reason,
+              arrived.get(id));
+          tell("event " + id + " " + revision + " " + event.path("status").asText() + (reason == null ? "" : " " + reason));
+        }
+        JsonNode first = events.path(0);
+        if (!row.messageKey().equals("gateway//c/" + first.path("command_id").asText() + "/" + first.path("revision").asLong())) {
           oracle.fault(Oracle.Fault.WRONG, "message key " + row.messageKey() + " of " + row.body());
         }
       }

@@ -905,7 +905,7 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
     turn.afterCommit(() -> {
       meters.count("caravan.command.changes", CHANGES, "status", event.status().name(), "reason", event.reason() == null ? "none" : event.reason());
       if (told) {
-        parts.controllers().accept(entry.issuedBy, Told.controller(body, entry.deviceId));
+        parts.controllers().accept(entry.issuedBy, body);
       }
       if (snapshot != null) {
         tell(() -> listeners.forEach(listener -> {

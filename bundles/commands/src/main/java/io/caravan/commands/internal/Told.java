@@ -7,10 +7,11 @@ import com.fasterxml.jackson.core.io.JsonStringEncoder;
 final class Told {
   private Told() {}
 
-  /** The body of an outbox row; everything of the command with its first revision. */
+  /** An event as an outbox row has it among others; everything of the command with its first revision. */
   static String body(Entry entry, long atMs) {
     StringBuilder json = new StringBuilder(256);
     json.append('{');
+    text(json, "device_id", entry.deviceId);
     text(json, "command_id", entry.id);
     number(json, "revision", entry.revision);
     text(json, "status", entry.status.name());
@@ -28,14 +29,8 @@ final class Told {
       number(json, "created_at_ms", entry.acceptedAtMs);
       number(json, "expires_at_ms", entry.expiresAtMs);
     }
+    text(json, "trace_context", entry.traceContext);
     return json.append('}').toString();
-  }
-
-  /** The same for who sent it over the control topic. */
-  static String controller(String body, String deviceId) {
-    StringBuilder json = new StringBuilder(body.length() + 80).append('{');
-    text(json, "device_id", deviceId);
-    return json.append(',').append(body, 1, body.length()).toString();
   }
 
   /** What a device gets. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.commands.internal;
 
+import io.caravan.commands.Commands;
 import io.caravan.commands.Commands.Event;
 import io.caravan.commands.Status;
 import java.sql.Connection;
@@ -26,6 +27,10 @@ final class Transaction implements Turn, AutoCloseable {
 
   private record Change(Entry entry, Event event) {}
 
+  /** What one row tells the cloud at most: events, and characters behind which no more is added. */
+  private static final int TOLD_EVENTS = 200;
+  private static final int TOLD_CHARS = 65_536;
+
   private static final Logger LOG = LoggerFactory.getLogger(Transaction.class);
 
   private final CommandEngine engine;
@@ -37,6 +42,10 @@ final class Transaction implements Turn, AutoCloseable {
   private final Map<String, Entry> touched = new LinkedHashMap<>();
   private final List<Change> changes = new ArrayList<>();
   private final List<OutboxRow> outbox = new ArrayList<>();
+  /** Events that are not in a row of the outbox yet: the rows of a transaction are many events long, because each costs the uplink. */
+  private final StringBuilder told = new StringBuilder();
+  private int toldEvents;
+  private String toldKey;
   private final List<Runnable> afterCommit = new ArrayList<>();
   private boolean committed;
 
@@ -124,8 +133,26 @@ final class Transaction implements Turn, AutoCloseable {
     entry.revision++;
     changes.add(new Change(entry, new Event(entry.revision, status, reason, detail, nowMs)));
     String body = Told.body(entry, nowMs);
-    outbox("command", entry.deviceId, entry.deviceId + "//c/" + entry.id + "/" + entry.revision, entry.traceContext, body);
+    tell(entry, body);
     engine.changed(this, entry, changes.get(changes.size() - 1).event(), body);
+  }
+
+  private void tell(Entry entry, String event) {
+    if (toldEvents == TOLD_EVENTS || told.length() >= TOLD_CHARS) {
+      endTold();
+    }
+    if (toldEvents++ == 0) {
+      toldKey = Commands.GATEWAY + "//c/" + entry.id + "/" + entry.revision;
+    }
+    told.append(toldEvents == 1 ? "{\"events\":[" : ",").append(event);
+  }
+
+  private void endTold() {
+    if (toldEvents > 0) {
+      outbox("command", Commands.GATEWAY, toldKey, null, told.append("]}").toString());
+      told.setLength(0);
+      toldEvents = 0;
+    }
   }
 
   int size() {
@@ -133,7 +160,7 @@ final class Transaction implements Turn, AutoCloseable {
   }
 
   boolean hasOutbox() {
-    return !outbox.isEmpty();
+    return toldEvents > 0 || !outbox.isEmpty();
   }
 
   void commit() throws SQLException {
@@ -151,6 +178,7 @@ final class Transaction implements Turn, AutoCloseable {
   }
 
   private void flush() throws SQLException {
+    endTold();
     boolean fresh = false;
     boolean changed = false;
     for (Entry entry : touched.values()) {

@@ -199,7 +199,13 @@ final class EngineBox implements AutoCloseable {
   }
 
   List<String> outbox(String id) throws SQLException {
-    return rows("SELECT message_key FROM outbox WHERE kind = 'command' AND body ->> 'command_id' = '" + id + "' ORDER BY seq");
+    return told("e.value ->> 'device_id' || ' ' || (e.value ->> 'revision')", id);
+  }
+
+  /** What the rows for the cloud say of a command, an expression of the event {@code e}, in their order. */
+  List<String> told(String expression, String id) throws SQLException {
+    return rows("SELECT " + expression + " FROM outbox o, json_each(o.body, '$.events') e WHERE o.kind = 'command' AND e.value ->> 'command_id' = '" + id
+        + "' ORDER BY o.seq, e.key");
   }
 
   Sent last() {

@@ -78,14 +78,25 @@ final class DraftRegistry extends DefaultRegistry {
     @Override
     public Object lookupByName(String name) {
         Bean bean = drafted(name);
-        return bean == null ? super.lookupByName(name) : bean.value();
+        Object own = bean == null ? own(name) : bean.value();
+        return own == null ? super.lookupByName(name) : own;
+    }
+
+    /**
+     * Camel asks its repositories first, which here is OSGi's registry of services: slow, and whoever can register a service would
+     * replace one of our beans.
+     *
+     * @return the bean that was bound under that name; null: none, whatever services there are
+     */
+    Object own(String name) {
+        return getFallbackRegistry().lookupByName(name);
     }
 
     @Override
     public <T> T lookupByNameAndType(String name, Class<T> type) {
         Bean bean = drafted(name);
-        return bean == null || !type.isInstance(bean.value()) ? super.lookupByNameAndType(name, type)
-                : type.cast(bean.value());
+        Object own = bean == null || !type.isInstance(bean.value()) ? own(name) : bean.value();
+        return type.isInstance(own) ? type.cast(own) : super.lookupByNameAndType(name, type);
     }
 
     @Override

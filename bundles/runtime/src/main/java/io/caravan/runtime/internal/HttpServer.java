@@ -34,6 +34,7 @@ import org.apache.camel.component.platform.http.PlatformHttpConstants;
 import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpRouter;
 import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpServer;
 import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpServerConfiguration;
+import org.apache.camel.spi.Registry;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -169,7 +170,10 @@ final class HttpServer extends VertxPlatformHttpServer {
     }
 
     private HttpGuard guard() {
-        return getCamelContext().getRegistry().lookupByName(GUARD) instanceof HttpGuard guard ? guard : null;
+        Registry registry = getCamelContext().getRegistry();
+        // Asked for each request, and most containers have none: not of all services there are.
+        Object bean = registry instanceof DraftRegistry own ? own.own(GUARD) : registry.lookupByName(GUARD);
+        return bean instanceof HttpGuard guard ? guard : null;
     }
 
     private void connected(HttpConnection connection) {

@@ -665,10 +665,11 @@ final class Salvage {
                 + " final_at_ms)"
                 + " SELECT id, device_id, coalesce(name, 'unknown'), '{}', x'', 'cloud', 'salvage', status, reason, max(revision), at_ms, at_ms, '', 0, 0, 1,"
                 + " at_ms, 0, iif(status IN ('ACCEPTED', 'QUEUED', 'SENT', 'DELIVERED'), NULL, at_ms)"
-                + " FROM (SELECT device_id, json_extract(b, '$.command_id') AS id, CAST(json_extract(b, '$.revision') AS INTEGER) AS revision,"
+                + " FROM (SELECT coalesce(json_extract(b, '$.device_id'), of) AS device_id, json_extract(b, '$.command_id') AS id, CAST(json_extract(b, '$.revision') AS INTEGER) AS revision,"
                 + "   json_extract(b, '$.status') AS status, json_extract(b, '$.reason') AS reason, CAST(json_extract(b, '$.at_ms') AS INTEGER) AS at_ms,"
                 + "   max(json_extract(b, '$.name')) OVER (PARTITION BY json_extract(b, '$.command_id')) AS name"
-                + "   FROM (SELECT device_id, iif(json_valid(body), body, '{}') AS b FROM outbox WHERE kind = 'command'))"
+                + "   FROM (SELECT o.of, e.value AS b FROM (SELECT device_id AS of, iif(json_valid(body), body, '{}') AS b FROM outbox WHERE kind = 'command') o,"
+                + "     json_each(coalesce(o.b -> '$.events', json_array(json(o.b)))) e WHERE e.type = 'object'))"
                 + " WHERE typeof(id) = 'text' AND revision > 0 AND typeof(status) = 'text' AND at_ms IS NOT NULL GROUP BY id");
         long madeKnown = number("SELECT count(*) FROM command WHERE seq > " + again);
         if (madeKnown > 0) {

@@ -49,8 +49,9 @@ class SalvageCommandsTest {
             execute(sound, "INSERT INTO capability SELECT 'dev-' || seq, '1', '{\"commands\":{},\"pad\":\"' || hex(randomblob(300)) || '\"}', seq, 7 FROM wal");
             execute(sound, "INSERT INTO twin SELECT 'dev-' || seq, '{\"a\":1}', 3, 4, 'me', '{\"b\":\"' || hex(randomblob(300)) || '\"}', 5, 6 FROM wal");
             execute(sound, "INSERT INTO outbox (kind, device_id, message_key, observed_at_ms, created_at_ms, body) SELECT 'command', device_id,"
-                    + " device_id || '//c/' || command_id || '/' || r.value, 5, 5, json_object('command_id', command_id, 'revision', r.value, 'status',"
-                    + " iif(r.value = 1, 'ACCEPTED', status), 'at_ms', 5, 'name', iif(r.value = 1, name, NULL)) FROM command, json_each('[1,2]') r WHERE seq > 250");
+                    + " device_id || '//c/' || command_id || '/' || r, 5, 5, iif(seq % 2, json_object('events', json_array(json(e))), e) FROM"
+                    + " (SELECT *, json_object('device_id', iif(seq % 2, device_id, NULL), 'command_id', command_id, 'revision', r.value, 'status',"
+                    + " iif(r.value = 1, 'ACCEPTED', status), 'at_ms', 5, 'name', iif(r.value = 1, name, NULL)) AS e, r.value AS r FROM command, json_each('[1,2]') r WHERE seq > 250)");
         }
     }
 
