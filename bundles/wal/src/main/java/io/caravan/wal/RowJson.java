@@ -66,7 +66,9 @@ final class RowJson {
         number(row.seq());
         field(",\"gateway_id\":", row.gatewayId());
         field(",\"message_key\":", row.messageKey());
-        field(",\"correlation_id\":", row.correlationId());
+        if (row.correlationId() != null) {
+            field(",\"correlation_id\":", row.correlationId());
+        }
         field(",\"device_id\":", row.deviceId());
         field(",\"kind\":", row.kind());
         field(",\"lane\":", row.lane());
@@ -81,8 +83,10 @@ final class RowJson {
         number(row.observedAtMs());
         raw(",\"received_at_ms\":");
         number(row.receivedAtMs());
-        raw(",\"schema_version\":");
-        number(row.schemaVersion());
+        if (row.schemaVersion() > 0) {
+            raw(",\"schema_version\":");
+            number(row.schemaVersion());
+        }
         if (row.traceContext() != null) {
             field(",\"trace_context\":", row.traceContext());
         }

@@ -8,7 +8,7 @@ import org.apache.camel.CamelContext;
 
 /**
  * Opens the store of this container's role and binds {@code writer}, {@code reader}, {@code transaction} and, at the
- * gateway, {@link Wal wal} with its health check.
+ * gateway, {@link Wal wal} with its health check. Does nothing in a cloud whose {@code store.type} is another's.
  */
 public final class WalModule implements Module {
     /**

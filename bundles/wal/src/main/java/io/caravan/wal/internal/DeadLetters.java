@@ -112,7 +112,7 @@ final class DeadLetters {
         return sorted;
     }
 
-    private static DeadCause sum(DeadCause a, DeadCause b) {
+    static DeadCause sum(DeadCause a, DeadCause b) {
         boolean full = a.samples().chars().filter(c -> c == ',').count() >= SAMPLES - 1 || a.samples().isEmpty();
         return new DeadCause(a.id(), a.sink(), a.reason(), a.error(), a.count() + b.count(), Math.min(a.firstAtMs(), b.firstAtMs()),
                 Math.max(a.lastAtMs(), b.lastAtMs()), full ? a.samples() : a.samples() + "," + b.samples());

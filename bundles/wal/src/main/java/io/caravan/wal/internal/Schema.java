@@ -18,7 +18,7 @@ import java.util.UUID;
  */
 enum Schema {
     GATEWAY("gateway", 4, 0x43415247),  // application_id "CARG"
-    CLOUD("cloud", 2, 0x43415243);      // "CARC"
+    CLOUD("cloud", 3, 0x43415243);      // "CARC"
 
     private static final int MORE_VERSIONS_THAN_THERE_WILL_BE = 1_000;
 

@@ -34,7 +34,7 @@ final class SinkReport implements AutoCloseable {
     private static final long FRESH_NANOS = TimeUnit.SECONDS.toNanos(1);
 
     private final Config config;
-    private final Database database;
+    private final SinkLog log;
     private final MeterRegistry registry;
     private final HealthCheckRegistry health;
     private final Map<String, Seen> sinks = new HashMap<>(); // guarded by this
@@ -58,9 +58,9 @@ final class SinkReport implements AutoCloseable {
         long oldestMs;
     }
 
-    SinkReport(Config config, Database database, MeterRegistry registry, HealthCheckRegistry health) {
+    SinkReport(Config config, SinkLog log, MeterRegistry registry, HealthCheckRegistry health) {
         this.config = config;
-        this.database = database;
+        this.log = log;
         this.registry = registry;
         this.health = health;
         refresh();
@@ -98,13 +98,8 @@ final class SinkReport implements AutoCloseable {
             return;
         }
         lookedAt = System.nanoTime();
-        try (Connection connection = database.reader().getConnection(); Statement statement = connection.createStatement();
-                ResultSet row = statement.executeQuery("SELECT s.name, s.state, s.reason, s.last_error, s.attempts, l.backlog, l.dead,"
-                        + " iif(l.backlog > 0 AND s.log = 'wal', (SELECT w.received_at_ms FROM wal w WHERE w.seq >"
-                        + " (SELECT min(r.acked_seq) FROM sink_range r WHERE r.sink = s.name"
-                        + " AND r.acked_seq < coalesce(r.last_seq, (SELECT seq FROM sqlite_sequence WHERE name = 'wal')))"
-                        + " ORDER BY w.seq LIMIT 1), 0)"
-                        + " FROM sink s JOIN ledger l ON l.sink = s.name ORDER BY s.name")) {
+        try (Connection connection = log.reader().getConnection(); Statement statement = connection.createStatement();
+                ResultSet row = statement.executeQuery(log.report())) {
             sinks.values().forEach(seen -> seen.present = false);
             while (row.next()) {
                 Seen seen = sinks.computeIfAbsent(row.getString(1), this::register);

@@ -51,7 +51,7 @@ public final class Sinks implements AutoCloseable {
 
     private final CamelContext context;
     private final Config config;
-    private final Database database;
+    private final SinkLog log;
     private final ProducerTemplate template;
     private final ExecutorService workers;
     private final AutoCloseable reopened;
@@ -70,14 +70,14 @@ public final class Sinks implements AutoCloseable {
         int hanging;
     }
 
-    Sinks(CamelContext context, Config config, Database database, SinkReport report) {
+    Sinks(CamelContext context, Config config, SinkLog log, SinkReport report) {
         this.context = context;
         this.config = config;
-        this.database = database;
+        this.log = log;
         this.report = report;
         template = context.createProducerTemplate();
         // A damaged store may have lost table sink, and with it the entry of a sink.
-        reopened = database.onReopened(() -> states.values().forEach(state -> {
+        reopened = log.onReopened(() -> states.values().forEach(state -> {
             synchronized (state) {
                 state.registered = false;
             }
@@ -127,7 +127,8 @@ public final class Sinks implements AutoCloseable {
 
     /**
      * First step of a turn. Enters a new sink into the store; makes numbers of the template's parameters (SQLite would
-     * compare a number with a text otherwise); sets variables {@code due}, {@code limit}, {@code preferLive}.
+     * compare a number with a text otherwise); sets variables {@code due}, {@code limit}, {@code preferLive}; {@code newest}, the
+     * end of the log, and {@code waited}: 1 if rows that may wait for a batch to fill have waited long enough.
      *
      * @throws SQLException the store refuses
      */
@@ -138,16 +139,30 @@ public final class Sinks implements AutoCloseable {
         }
         State state = state(sink);
         synchronized (state) {
+            boolean due = (state.attempts == 0 || System.nanoTime() - state.due >= 0) && log.mine(sink);
+            exchange.setVariable("due", due);
+            if (!due) {
+                return;
+            }
             if (!state.registered) {
                 register(sink, text(exchange, "start"));
                 state.registered = true;
             }
-            boolean due = state.attempts == 0 || System.nanoTime() - state.due >= 0;
-            exchange.setVariable("due", due);
+            look(exchange, sink, number(exchange, "lingerMs"));
             int rows = (int) number(exchange, "batchRows");
             exchange.setVariable("limit", state.limit > 0 ? Math.min(state.limit, rows) : rows);
             // In turns: live rows are not held up by the backlog, and a steady trickle of them does not hold it up either.
             exchange.setVariable("preferLive", state.live ? 0 : 1);
+        }
+    }
+
+    private void look(Exchange exchange, String sink, long lingerMs) throws SQLException {
+        try (Connection reader = log.reader().getConnection()) {
+            exchange.setVariable("newest", log.newest(reader));
+            long since = lingerMs == 0 ? 0 : log.waitingSince(reader, sink);
+            long now = System.currentTimeMillis();
+            // A row from the future: the clock was set back.
+            exchange.setVariable("waited", lingerMs == 0 || since != 0 && (since < now - lingerMs || since > now + 1_000) ? 1 : 0);
         }
     }
 
@@ -158,32 +173,22 @@ public final class Sinks implements AutoCloseable {
         if (!sink.matches("[a-z0-9][a-z0-9-]{0,62}")) {
             throw new IllegalArgumentException("sink [" + sink + "] must be lower-case letters, digits and hyphens, at most 63");
         }
-        try (Connection reader = database.reader().getConnection();
+        try (Connection reader = log.reader().getConnection();
                 PreparedStatement known = reader.prepareStatement("SELECT internal FROM sink WHERE name = ?")) {
             known.setString(1, sink);
             try (ResultSet row = known.executeQuery()) {
                 if (row.next()) {
                     if (row.getInt(1) == 1) {
-                        throw new IllegalArgumentException("sink [" + sink + "] is a part of the gateway: give this sink another name");
+                        throw new IllegalArgumentException("sink [" + sink + "] is a part of the container: give this sink another name");
                     }
                     return;
                 }
             }
         }
-        try (Connection writer = database.writer().getConnection()) {
+        try (Connection writer = log.writer().getConnection()) {
             writer.setAutoCommit(false);
-            try (PreparedStatement insert = writer.prepareStatement("INSERT INTO sink (name, log, start_seq) SELECT ?1, 'wal', iif(?2 = 'now',"
-                            + " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'wal'), 0) + 1,"
-                            + " (SELECT retained_from_seq FROM meta))"
-                            + " WHERE NOT EXISTS (SELECT 1 FROM sink WHERE name = ?1)");
-                    PreparedStatement range = writer.prepareStatement("INSERT INTO sink_range (sink, first_seq, acked_seq, inflight_seq)"
-                            + " SELECT name, start_seq, start_seq - 1, start_seq - 1 FROM sink WHERE name = ?1"
-                            + " AND NOT EXISTS (SELECT 1 FROM sink_range WHERE sink = ?1 AND last_seq IS NULL)")) {
-                insert.setString(1, sink);
-                insert.setString(2, start);
-                insert.executeUpdate();
-                range.setString(1, sink);
-                range.executeUpdate();
+            try {
+                log.register(writer, sink, start.equals("now"));
                 writer.commit();
                 LOG.info("sink [{}] is new: starts at {}", sink, start);
             } catch (SQLException e) {
@@ -209,44 +214,31 @@ public final class Sinks implements AutoCloseable {
         long maxBytes = number(exchange, "batchBytes");
         long maxRowBytes = number(exchange, "maxRowBytes");
         boolean historical = "historical".equals(claim.get("lane"));
-        String gatewayId = config.get("gateway.id");
         List<Row> rows = new ArrayList<>();
         JsonArray refused = new JsonArray();
         long bytes = 0;
         long found = 0;
         long read = after;
-        RowCheck check = new RowCheck();
-        try (Connection reader = database.reader().getConnection();
-                PreparedStatement query = reader.prepareStatement("SELECT seq, message_key, correlation_id, device_id, kind, lane,"
-                        + " boot_id, device_seq, observed_at_ms, received_at_ms, mono_ms, schema_version, content_type, trace_context,"
-                        + " body, crc, row_crc FROM wal WHERE seq > ? AND seq <= ? ORDER BY seq")) {
+        try (Connection reader = log.reader().getConnection();
+                PreparedStatement query = reader.prepareStatement(log.rows())) {
             query.setLong(1, after);
             query.setLong(2, last);
             try (ResultSet r = query.executeQuery()) {
                 boolean all = true;
                 while (r.next()) {
-                    byte[] body = r.getBytes(15);
-                    int length = body == null ? 0 : body.length;
+                    SinkLog.Found one = log.row(r, historical);
+                    Row row = one.row();
+                    int length = row.body() == null ? 0 : row.body().length;
                     if (bytes + length > maxBytes && found > 0) {
                         all = false;
                         break;
                     }
-                    long seq = r.getLong(1);
+                    long seq = row.seq();
                     read = seq;
                     found++;
                     bytes += length;
-                    String lane = r.getString(6);
-                    Row row = new Row(seq, gatewayId, r.getString(2), r.getString(3), r.getString(4), r.getString(5),
-                            historical ? "historical" : lane, r.getString(7), r.getLong(8), r.getLong(9), r.getLong(10),
-                            r.getInt(12), r.getString(13), r.getString(14), body);
-                    long rowCrc = r.getLong(17);
-                    Long rest = r.wasNull() ? null : rowCrc; // asked at once: it is about the column that was read last
-                    String fault = check.fault(seq, body, r.getLong(16), rest, row.messageKey(),
-                            row.correlationId(), row.deviceId(), row.kind(), lane, row.bootId(),
-                            row.deviceSeq() > 0 ? row.deviceSeq() : null, row.observedAtMs(), row.receivedAtMs(), r.getLong(11),
-                            row.schemaVersion(), row.contentType(), row.traceContext());
-                    if (fault != null) {
-                        refused.add(refusal(seq, "corrupt", fault + ": the file is damaged, type wal:verify", 1, 0));
+                    if (one.fault() != null) {
+                        refused.add(refusal(seq, "corrupt", one.fault() + ": the file is damaged, type wal:verify", 1, 0));
                         continue;
                     }
                     if (maxRowBytes > 0 && length + ENVELOPE_BYTES > maxRowBytes && row.json().length > maxRowBytes) {
@@ -262,7 +254,7 @@ public final class Sinks implements AutoCloseable {
             }
         }
         exchange.setVariable("read", read);
-        exchange.setVariable("holes", read - after - found);
+        exchange.setVariable("holes", log.dense() ? read - after - found : 0L);
         exchange.setVariable("refused", refused);
         exchange.getMessage().setBody(rows.isEmpty() ? null : new Batch(sink, after + 1, read, rows));
     }
@@ -286,7 +278,7 @@ public final class Sinks implements AutoCloseable {
         synchronized (state) {
             if (failure == null) {
                 state.refusedInARow = batch == null ? state.refusedInARow : 0;
-                accept(exchange, batch == null ? 0 : batch.size(), refused);
+                accept(exchange, sink, batch == null ? 0 : batch.size(), refused);
             } else if (failure.kind() == SinkException.Kind.RECORD) {
                 recordFailed(exchange, sink, state, batch, refused, failure);
             } else {
@@ -352,14 +344,18 @@ public final class Sinks implements AutoCloseable {
                 LOG.warn("sink [{}]: record seq {} is a dead letter, {}: {}", sink, row.seq(), failure.reason(), error);
             }
         }
-        accept(exchange, rows - bad, refused);
+        accept(exchange, sink, rows - bad, refused);
     }
 
-    private static void accept(Exchange exchange, long delivered, JsonArray refused) {
+    private static void accept(Exchange exchange, String sink, long delivered, JsonArray refused) {
         exchange.setVariable("verdict", "acked");
         exchange.setVariable("delivered", delivered);
         exchange.setVariable("dead", (long) refused.size());
-        exchange.setVariable("refused", refused.toJson());
+        exchange.setVariable("nowMs", System.currentTimeMillis());
+        for (Object refusal : refused) {
+            ((JsonObject) refusal).put("sink", sink);
+            ((JsonObject) refusal).put("dead_at_ms", System.currentTimeMillis());
+        }
     }
 
     private void waits(Exchange exchange, String sink, State state, SinkException failure) {
@@ -377,6 +373,7 @@ public final class Sinks implements AutoCloseable {
         exchange.setVariable("verdict", "waits");
         exchange.setVariable("state", configuration ? "failed" : "running");
         exchange.setVariable("attempts", state.attempts);
+        exchange.setVariable("nowMs", now);
         exchange.setVariable("nextAttemptMs", now + pause);
         exchange.setVariable("reason", failure.reason());
         exchange.setVariable("error", failure.getMessage());
@@ -411,7 +408,8 @@ public final class Sinks implements AutoCloseable {
         delivery.getMessage().setHeader("CaravanRows", batch.size());
         delivery.getMessage().setHeader("CaravanBatchKey", new BatchKey(batch));
         delivery.getMessage().setHeader("CaravanBatchDate", batch.date());
-        delivery.getMessage().setHeader("CaravanLane", batch.get(0).lane());
+        delivery.getMessage().setHeader("CaravanBatchPlace", log.place());
+        delivery.getMessage().setHeader("CaravanLane", batch.get(0).lane() == null ? "live" : batch.get(0).lane());
         delivery.getMessage().setHeader("CaravanAttempt", state.attempts + 1);
         Delivery task = new Delivery(delivery, "direct:deliver-" + sink, state);
         Future<Exchange> result = workers.submit(task);
@@ -520,5 +518,6 @@ public final class Sinks implements AutoCloseable {
         reopened.close();
         context.getExecutorServiceManager().shutdownNow(workers);
         template.stop();
+        log.release();
     }
 }

@@ -2,6 +2,8 @@
 package io.caravan.wal.internal;
 
 import io.caravan.runtime.Config;
+import io.caravan.wal.SqlWords;
+import io.caravan.wal.WalModule;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.composite.CompositeMeterRegistry;
 import java.sql.Connection;
@@ -44,6 +46,9 @@ public final class Store implements AutoCloseable {
 
     private void open(Config config) throws Exception {
         Schema schema = Schema.of(config.get("container.role"));
+        if (schema == Schema.CLOUD && !"sqlite".equals(config.get("store.type"))) {
+            return; // another module's
+        }
         if (schema == Schema.GATEWAY) {
             Ballast.makeRoomToOpen(config.getPath("wal.path"));
         }
@@ -55,11 +60,14 @@ public final class Store implements AutoCloseable {
 
         Checkpointer checkpointer = keep(new Checkpointer(database, config.getLong("wal.checkpoint.bytes"), metrics));
         checkpointer.start();
+        keep(SqlWords.use(context, WalModule.class, "sql-sqlite.properties"));
         bind("writer", database.writer());
         bind("reader", database.reader());
         bind("transaction", new TransactionPolicy(database.writer()));
         if (schema == Schema.GATEWAY) {
             openLog(config, checkpointer, metrics);
+        } else {
+            keep(InboxParts.start(context, config, database.reader(), database.writer()));
         }
         LOG.info("store [{}] is open", database.file());
     }
@@ -84,8 +92,9 @@ public final class Store implements AutoCloseable {
             health.register(check);
             keep(() -> health.unregister(check));
         }
-        SinkReport report = keep(new SinkReport(config, database, registry(), health));
-        Sinks sinks = keep(new Sinks(context, config, database, report));
+        SinkLog log = new GatewayLog(database, config);
+        SinkReport report = keep(new SinkReport(config, log, registry(), health));
+        Sinks sinks = keep(new Sinks(context, config, log, report));
         bind("sinks", sinks);
         RecoveryTools recovery = new RecoveryTools(database, () -> config.get("gateway.id"), wal, new RecoveryParts(database, sinks, retention));
         bind("recovery", recovery);

@@ -20,10 +20,10 @@ import org.springframework.transaction.support.TransactionTemplate;
  * error handler handled a failure in it: half of a transaction is never kept. A failure caught with doTry is the route's
  * own business and commits.
  */
-final class TransactionPolicy implements TransactedPolicy {
+public final class TransactionPolicy implements TransactedPolicy {
     private final TransactionTemplate template;
 
-    TransactionPolicy(DataSource writer) {
+    public TransactionPolicy(DataSource writer) {
         DataSourceTransactionManager manager = new Manager(writer);
         manager.setRollbackOnCommitFailure(true);
         template = new TransactionTemplate(manager);

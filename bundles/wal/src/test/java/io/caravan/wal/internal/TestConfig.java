@@ -13,6 +13,7 @@ import java.util.function.Consumer;
 final class TestConfig implements Config {
     private final Map<String, String> values = new HashMap<>(Map.ofEntries(
             Map.entry("container.role", "gateway"),
+            Map.entry("store.type", "sqlite"),
             Map.entry("wal.synchronous", "full"),
             Map.entry("wal.commit.max", "1000"),
             Map.entry("wal.commit.max.bytes", "4194304"),
