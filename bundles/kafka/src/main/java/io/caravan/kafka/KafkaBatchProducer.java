@@ -7,19 +7,17 @@ import io.caravan.wal.Batch;
 import io.caravan.wal.Row;
 import io.caravan.wal.SinkException;
 import java.io.IOException;
-import java.io.Reader;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
-import java.util.Properties;
 import java.util.TreeMap;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.Metric;
 import org.apache.kafka.common.config.ConfigException;
@@ -36,8 +34,9 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Sends the batches of one sink to one Kafka topic: a bean step with the method {@code send}. Key of a record is the
- * device id, its value the row's JSON line, its headers {@code message_key}, {@code kind}, {@code device_id},
- * {@code lane} and, if the row has one, {@code traceparent}. The producer is idempotent and asks for {@code acks=all}.
+ * device id (with its gateway's before it, if so set), its value the row's JSON line, its headers {@code message_key},
+ * {@code kind}, {@code device_id}, {@code lane} and, if the row has one, {@code traceparent}; {@code gateway_id} with such a
+ * key. The producer is idempotent and asks for {@code acks=all}.
  *
  * <p>Why not camel-kafka, which serves other routes (docs/adr/0006-kafka-batch-producer.md): with a list as body it
  * waits {@code maxBlockMs} for each record of a batch in turn when the topic or the broker is not there, does not say
@@ -45,20 +44,10 @@ import org.slf4j.LoggerFactory;
  *
  * <p>Connects with the first batch. Thread-safe; batches are sent one at a time, so that a device's rows stay in order.
  */
-public final class KafkaBatchProducer implements AutoCloseable {
+public final class KafkaBatchProducer extends KafkaSettings implements AutoCloseable {
     private static final Logger LOG = LoggerFactory.getLogger(KafkaBatchProducer.class);
-    private static final String LOGIN = "org.apache.kafka.common.security.";
 
-    private final Properties properties = new Properties();
-    private String topic;
-    private String mechanism = "PLAIN";
-    private String user;
-    private String password;
-    private Path passwordFile;
-    private Path caFile;
-    private Path certFile;
-    private Path keyFile;
-    private Path propertiesFile;
+    private boolean gatewayInKey;
     private KafkaProducer<String, byte[]> producer;
     private Metric splits;
     private boolean closed;
@@ -67,19 +56,13 @@ public final class KafkaBatchProducer implements AutoCloseable {
     public KafkaBatchProducer() {
         properties.put("acks", "all");
         properties.put("enable.idempotence", "true");
-        // Not asked for: the broker may otherwise subscribe to this client's metrics.
-        properties.put("enable.metrics.push", "false");
         // A record may be as long as the broker likes: what it refuses is known by record. The template has its own limit.
         properties.put("max.request.size", "104857600");
     }
 
-    /** @param brokers {@code host:port}, comma separated */
-    public void setBrokers(String brokers) {
-        properties.put("bootstrap.servers", brokers);
-    }
-
-    public void setTopic(String topic) {
-        this.topic = topic;
+    /** @param gatewayInKey the key is {@code <gateway id>/<device id>}: for a topic with rows of several gateways */
+    public void setGatewayInKey(boolean gatewayInKey) {
+        this.gatewayInKey = gatewayInKey;
     }
 
     /** @param compression none, gzip or lz4 */
@@ -102,57 +85,9 @@ public final class KafkaBatchProducer implements AutoCloseable {
         properties.put("max.block.ms", ms);
     }
 
-    /** @param ms for one request to be answered */
-    public void setRequestTimeoutMs(int ms) {
-        properties.put("request.timeout.ms", ms);
-    }
-
     /** @param ms for a record to be acknowledged, with all of the client's own retries */
     public void setDeliveryTimeoutMs(int ms) {
         properties.put("delivery.timeout.ms", ms);
-    }
-
-    /** @param protocol PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL */
-    public void setSecurityProtocol(String protocol) {
-        properties.put("security.protocol", protocol);
-    }
-
-    /** @param mechanism PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 */
-    public void setSaslMechanism(String mechanism) {
-        this.mechanism = mechanism;
-    }
-
-    public void setUserName(String user) {
-        this.user = user;
-    }
-
-    public void setPassword(String password) {
-        this.password = password;
-    }
-
-    /** @param file with the password, read for every connection; goes before the password */
-    public void setPasswordFile(String file) {
-        passwordFile = path(file);
-    }
-
-    /** @param file PEM of who may sign the brokers' certificates; none: whom Java trusts */
-    public void setCaFile(String file) {
-        caFile = path(file);
-    }
-
-    /** @param file PEM of the gateway's certificate chain, for brokers that ask for one */
-    public void setCertFile(String file) {
-        certFile = path(file);
-    }
-
-    /** @param file PEM (PKCS#8, not encrypted) of that certificate's key */
-    public void setKeyFile(String file) {
-        keyFile = path(file);
-    }
-
-    /** @param file Java properties of Kafka's producer, which go before all other settings */
-    public void setPropertiesFile(String file) {
-        propertiesFile = path(file);
     }
 
     /**
@@ -162,7 +97,17 @@ public final class KafkaBatchProducer implements AutoCloseable {
      * @throws Exception what Kafka says of the first row that was not acknowledged; some rows may be in the topic, none will
      *     get there later
      */
-    public synchronized void send(Batch batch) throws Exception {
+    public void send(Batch batch) throws Exception {
+        publish(batch);
+    }
+
+    /**
+     * As {@link #send}.
+     *
+     * @return of each partition that took rows, the offset behind the last one; Long.MAX_VALUE: it has them, and did not say where
+     * @throws Exception as {@link #send}
+     */
+    public synchronized Map<Integer, Long> publish(Batch batch) throws Exception {
         boolean settled = false;
         double splitsBefore = splits();
         try {
@@ -172,9 +117,9 @@ public final class KafkaBatchProducer implements AutoCloseable {
             Sending sending = new Sending(batch.size());
             for (Row row : batch) {
                 if (sending.broken == null) {
-                    kafka.send(record(row), (sent, error) -> sending.done(row, error));
+                    kafka.send(record(row), (sent, error) -> sending.done(row, sent, error));
                 } else {
-                    sending.done(row, null);
+                    sending.done(row, null, null);
                 }
             }
             kafka.flush();
@@ -182,6 +127,7 @@ public final class KafkaBatchProducer implements AutoCloseable {
             sending.open.await();
             settled = true;
             sending.judge();
+            return sending.ends;
         } catch (SinkException e) {
             throw e;
         } catch (Exception e) {
@@ -207,6 +153,7 @@ public final class KafkaBatchProducer implements AutoCloseable {
     private static final class Sending {
         private final CountDownLatch open;
         private final Map<Long, String> refused = Collections.synchronizedMap(new TreeMap<>());
+        private final Map<Integer, Long> ends = new ConcurrentHashMap<>();
         private volatile Exception refusal;
         private volatile Exception broken;
 
@@ -214,9 +161,11 @@ public final class KafkaBatchProducer implements AutoCloseable {
             open = new CountDownLatch(rows);
         }
 
-        void done(Row row, Exception error) {
+        void done(Row row, RecordMetadata sent, Exception error) {
             if (error != null) {
                 failed(row, error);
+            } else if (sent != null) {
+                ends.merge(sent.partition(), sent.hasOffset() ? sent.offset() + 1 : Long.MAX_VALUE, Math::max);
             }
             open.countDown();
         }
@@ -249,12 +198,15 @@ public final class KafkaBatchProducer implements AutoCloseable {
         headers.add(new RecordHeader("kind", row.kind().getBytes(UTF_8)));
         headers.add(new RecordHeader("device_id", row.deviceId().getBytes(UTF_8)));
         headers.add(new RecordHeader("lane", row.lane().getBytes(UTF_8)));
+        if (gatewayInKey) {
+            headers.add(new RecordHeader("gateway_id", row.gatewayId().getBytes(UTF_8)));
+        }
         if (row.traceContext() != null) {
             headers.add(new RecordHeader("traceparent", row.traceContext().getBytes(UTF_8)));
         }
         // The time of a record is that of sending: with the time of the message, a backlog would be older than the topic's
         // retention and gone as soon as it arrived.
-        return new ProducerRecord<>(topic, null, null, row.deviceId(), row.json(), headers);
+        return new ProducerRecord<>(topic, null, null, gatewayInKey ? row.gatewayId() + "/" + row.deviceId() : row.deviceId(), row.json(), headers);
     }
 
     private KafkaProducer<String, byte[]> producer() throws IOException {
@@ -274,41 +226,6 @@ public final class KafkaBatchProducer implements AutoCloseable {
             splits = producer.metrics().values().stream().filter(m -> m.metricName().name().equals("batch-split-total")).findFirst().orElse(null);
         }
         return producer;
-    }
-
-    private Properties configuration() throws IOException {
-        Properties all = new Properties();
-        all.putAll(properties);
-        String protocol = String.valueOf(all.get("security.protocol"));
-        if (protocol.startsWith("SASL")) {
-            String secret = passwordFile == null ? password : Files.readString(passwordFile).trim();
-            if (user == null || secret == null) {
-                throw new ConfigException("security protocol [" + protocol + "] needs a user and a password or password file");
-            }
-            all.put("sasl.mechanism", mechanism);
-            all.put("sasl.jaas.config", LOGIN + (mechanism.startsWith("SCRAM") ? "scram.Scram" : "plain.Plain")
-                    + "LoginModule required username=" + quoted(user) + " password=" + quoted(secret) + ";");
-        }
-        if (protocol.endsWith("SSL")) {
-            if (caFile != null) {
-                all.put("ssl.truststore.type", "PEM");
-                all.put("ssl.truststore.certificates", Files.readString(caFile));
-            }
-            if (certFile != null) {
-                if (keyFile == null) {
-                    throw new ConfigException("certificate file [" + certFile + "] needs the file with its key");
-                }
-                all.put("ssl.keystore.type", "PEM");
-                all.put("ssl.keystore.certificate.chain", Files.readString(certFile));
-                all.put("ssl.keystore.key", Files.readString(keyFile));
-            }
-        }
-        if (propertiesFile != null) {
-            try (Reader in = Files.newBufferedReader(propertiesFile)) {
-                all.load(in);
-            }
-        }
-        return all;
     }
 
     /** How often the broker found a request too large: the client cuts it into pieces of batch.size, again and again. */
@@ -339,13 +256,5 @@ public final class KafkaBatchProducer implements AutoCloseable {
             }
         }
         return e;
-    }
-
-    private static String quoted(String value) {
-        return '"' + value.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
-    }
-
-    private static Path path(String file) {
-        return file == null || file.isBlank() ? null : Path.of(file);
     }
 }

@@ -60,6 +60,7 @@ final class Box implements AutoCloseable {
         Map<String, Object> headers = new HashMap<>();
         headers.put("CaravanBatchKey", batch.key());
         headers.put("CaravanBatchDate", batch.date());
+        headers.put("CaravanBatchPlace", "gateway=" + keys.getOrDefault("gateway.id", "gateway-1") + "/");
         Exception failed = caravan.context().createProducerTemplate().send("direct:deliver-s3", exchange -> {
             exchange.getMessage().setBody(batch);
             exchange.getMessage().setHeaders(headers);
