@@ -21,4 +21,15 @@ public interface Audit {
      *                                      it takes rights away
      */
     void record(String action, String subject, String outcome, Map<String, ?> details);
+
+    /**
+     * As above, for what somebody asked for who has no shell session.
+     *
+     * @param actor who, as it was verified
+     */
+    default void recordAs(String actor, String action, String subject, String outcome, Map<String, ?> details) {
+        Map<String, Object> with = new java.util.LinkedHashMap<>(details);
+        with.put("by", actor);
+        record(action, subject, outcome, with);
+    }
 }

@@ -45,6 +45,9 @@ public interface HttpCall {
     /** @return CN of the client certificate, which the server verified; null without one */
     String certificateName();
 
+    /** Sets a header of the answer, whatever a route does to the headers of its message; that of a route, if it has one of that name, counts. */
+    void answer(String name, String value);
+
     /** Counts that the request is refused ({@code caravan_http_refused_total}). @param reason of a closed vocabulary */
     void refused(String reason);
 

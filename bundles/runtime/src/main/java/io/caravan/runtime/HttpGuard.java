@@ -13,6 +13,16 @@ public interface HttpGuard {
     String prefix();
 
     /**
+     * Asked first, for each request below the prefix, also one that no route takes: sets headers of the answer
+     * ({@link HttpCall#answer}). On an event loop: must not block.
+     *
+     * @return status to answer with at once, without a body (a preflight); 0: go on
+     */
+    default int arrived(HttpCall call) {
+        return 0;
+    }
+
+    /**
      * Decides and attaches what it decided to the call. On an event loop: must not block.
      *
      * @return whether the body is read; else it is dropped as it comes in, and the route goes on without

@@ -4,6 +4,7 @@ package io.caravan.runtime.internal;
 import io.caravan.runtime.Audit;
 import io.caravan.runtime.Config;
 import io.caravan.runtime.HttpCall;
+import io.caravan.runtime.Logins;
 import io.caravan.runtime.Users;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
@@ -28,11 +29,10 @@ import org.slf4j.LoggerFactory;
  * not, and with {@link #viewer}, {@link #operator} and {@link #admin} the variable {@code user} to who it is. Blocks while a password is checked; {@link Users} makes wrong ones slow and notes them, here an address that goes on is
  * locked out. This class is thread-safe.
  */
-public final class AdminAccess {
+public final class AdminAccess implements Logins {
 
     private static final Logger LOG = LoggerFactory.getLogger(AdminAccess.class);
     private static final Set<String> ROLES = Set.of("viewer", "operator", "admin");
-    private static final String GRANTED = "granted";
     /** Who asks from this machine and does not say who they are. */
     private static final String LOCAL = "local";
     private static final Set<String> READING = Set.of("GET", "HEAD", "OPTIONS");
@@ -43,11 +43,8 @@ public final class AdminAccess {
     /** Failures of an address since it last succeeded or was locked out. */
     private record Failures(int count, long untilNs) {}
 
-    /** @param user null: nobody known; @param roles that the user has */
-    private record Access(String outcome, long retryAfterS, String user, Set<String> roles) {
-        Access(String outcome) {
-            this(outcome, 0, null, Set.of());
-        }
+    private static Login outcome(String outcome) {
+        return new Login(outcome, 0, null, Set.of(), false);
     }
 
     private final CamelContext context;
@@ -93,9 +90,9 @@ public final class AdminAccess {
 
     private void role(Exchange exchange, String role) {
         HttpCall call = HttpCall.of(exchange);
-        Access access = foreign(call) ? new Access("foreign_origin") : whoIs(call);
+        Login access = foreign(call) ? outcome("foreign_origin") : whoIs(call);
         if (access.outcome().equals(GRANTED) && !access.roles().contains(role)) {
-            access = new Access("role", 0, access.user(), access.roles());
+            access = new Login("role", 0, access.user(), access.roles(), false);
         }
         exchange.setVariable("user", access.user());
         exchange.setVariable("role", role);
@@ -103,10 +100,11 @@ public final class AdminAccess {
     }
 
     /** Who says who they are is that, also on this machine; else as {@link #decide}. */
-    private Access whoIs(HttpCall call) {
+    @Override
+    public Login whoIs(HttpCall call) {
         if (call.local() && config.get("admin.login").equals("remote")) {
             List<String> given = call.headers("Authorization");
-            return given.isEmpty() ? new Access(GRANTED, 0, LOCAL, ROLES) : login(call, given);
+            return given.isEmpty() ? new Login(GRANTED, 0, LOCAL, ROLES, true) : login(call, given);
         }
         return decide(call);
     }
@@ -125,7 +123,7 @@ public final class AdminAccess {
                 || !origins.get(0).replaceFirst("^https?://", "").equalsIgnoreCase(hosts.get(0));
     }
 
-    private void answer(Exchange exchange, HttpCall call, Access access) {
+    private void answer(Exchange exchange, HttpCall call, Login access) {
         exchange.setVariable("access", access.outcome());
         if (access.outcome().equals(GRANTED)) {
             return;
@@ -162,22 +160,22 @@ public final class AdminAccess {
         }
     }
 
-    private Access decide(HttpCall call) {
+    private Login decide(HttpCall call) {
         if (call.local() && config.get("admin.login").equals("remote")) {
-            return new Access(GRANTED);
+            return outcome(GRANTED);
         }
         List<String> given = call.headers("Authorization");
         if (call.exposed()) {
             // Asking for a password here would make people send it.
-            return new Access("exposed");
+            return outcome("exposed");
         }
-        return given.isEmpty() ? new Access("unauthorized") : login(call, given);
+        return given.isEmpty() ? outcome("unauthorized") : login(call, given);
     }
 
-    private Access login(HttpCall call, List<String> given) {
+    private Login login(HttpCall call, List<String> given) {
         long lockedS = lockedS(call.address());
         if (lockedS > 0) {
-            return new Access("locked_out", lockedS, null, Set.of());
+            return new Login("locked_out", lockedS, null, Set.of(), false);
         }
         char[] credential = given.size() == 1 ? basic(given.get(0)) : null;
         int colon = 0;
@@ -197,15 +195,11 @@ public final class AdminAccess {
             }
         }
         if (roles.stream().anyMatch(ROLES::contains)) {
-            synchronized (failures) {
-                failures.remove(call.address());
-            }
-            return new Access(GRANTED, 0, user, roles);
+            succeeded(call.address());
+            return new Login(GRANTED, 0, user, roles, false);
         }
-        if (failed(call.address())) {
-            audit(user, call);
-        }
-        return new Access("unauthorized");
+        failed(call.address(), user);
+        return outcome("unauthorized");
     }
 
     /** @return user, colon, password; null if it is not that */
@@ -226,7 +220,22 @@ public final class AdminAccess {
         }
     }
 
-    private long lockedS(String address) {
+    @Override
+    public void succeeded(String address) {
+        synchronized (failures) {
+            failures.remove(address);
+        }
+    }
+
+    @Override
+    public void failed(String address, String user) {
+        if (failed(address)) {
+            audit(user, address);
+        }
+    }
+
+    @Override
+    public long lockedS(String address) {
         synchronized (failures) {
             Failures known = failures.get(address);
             if (known == null || known.count() < config.getLong("admin.login.failures")) {
@@ -251,14 +260,14 @@ public final class AdminAccess {
         }
     }
 
-    private void audit(String user, HttpCall call) {
+    private void audit(String user, String address) {
         String shown = user.matches("[A-Za-z][A-Za-z0-9._-]{0,63}") ? user : "a name that no user can have";
         long failed = config.getLong("admin.login.failures");
-        LOG.warn("Address {} is locked out of logins over HTTP after {} failures, the last one as [{}]", call.address(), failed, shown);
+        LOG.warn("Address {} is locked out of logins over HTTP after {} failures, the last one as [{}]", address, failed, shown);
         try {
             Audit audit = context.getRegistry().lookupByNameAndType("audit", Audit.class);
             if (audit != null) {
-                audit.record("user.lockout", call.address(), "locked", Map.of("failures", failed, "user", shown));
+                audit.record("user.lockout", address, "locked", Map.of("failures", failed, "user", shown));
             }
         } catch (RuntimeException e) {
             // It is locked out all the same.

@@ -27,8 +27,10 @@ import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Queue;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import java.util.regex.Matcher;
@@ -59,9 +61,34 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     private static final int MAX_TEXT = 4_096;
     private static final int MAX_LINE_BYTES = 1_048_576;
     private static final int MAX_MISSED = 1_000;
+    private static final int MAX_TOGETHER = 200;
     private static final int MANY_FILES = 50;
 
     private record Missed(String time, String actor, String action, String subject, String error) { }
+
+    /** An entry whose caller waits for it. */
+    private static final class Waiting {
+        final String time;
+        final String actor;
+        final String action;
+        final String subject;
+        final String outcome;
+        final Map<String, ?> details;
+        boolean done;
+        IOException failure;
+
+        Waiting(String time, String actor, String action, String subject, String outcome, Map<String, ?> details) {
+            this.time = time;
+            this.actor = actor;
+            this.action = action;
+            this.subject = subject;
+            this.outcome = outcome;
+            // Here, on the caller's thread: what fails is its own business.
+            Map<String, String> texts = new TreeMap<>();
+            details.forEach((name, value) -> texts.put(name, cut(String.valueOf(value))));
+            this.details = texts;
+        }
+    }
 
     private record Folder(List<Path> rotated, Path current) { }
 
@@ -69,6 +96,7 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     private final long maxBytes;
     private final Pattern rotatedName;
     private final Deque<Missed> missed = new ArrayDeque<>();
+    private final Queue<Waiting> waiting = new ConcurrentLinkedQueue<>();
     private long forgotten;
     private FileChannel channel;
     private long seq;
@@ -89,22 +117,53 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     }
 
     @Override
-    public synchronized void record(String action, String subject, String outcome, Map<String, ?> details) {
-        String time = Instant.now().truncatedTo(ChronoUnit.MILLIS).toString();
-        String actor = actor();
+    public void record(String action, String subject, String outcome, Map<String, ?> details) {
+        recordAs(actor(), action, subject, outcome, details);
+    }
+
+    /** Those who come while another one writes are written together after it, with one fsync. */
+    @Override
+    public void recordAs(String actor, String action, String subject, String outcome, Map<String, ?> details) {
+        Waiting mine = new Waiting(Instant.now().truncatedTo(ChronoUnit.MILLIS).toString(), actor, action, subject, outcome, details);
+        waiting.add(mine);
+        synchronized (this) {
+            while (!mine.done) {
+                writeWaiting();
+            }
+        }
+        if (mine.failure != null) {
+            throw new UncheckedIOException("Audit log [" + file + "] cannot be written (" + Causes.text(mine.failure) + "), so that [" + action
+                    + "] must not be done: make the file's disk writable again, then repeat it", mine.failure);
+        }
+    }
+
+    private void writeWaiting() {
+        List<Waiting> batch = new ArrayList<>();
+        for (Waiting w = waiting.poll(); w != null; w = batch.size() < MAX_TOGETHER ? waiting.poll() : null) {
+            batch.add(w);
+        }
+        IOException failure = null;
         try {
             catchUp();
-            append(time, actor, action, subject, outcome, details);
+            List<String> lines = new ArrayList<>();
+            for (Waiting w : batch) {
+                lines.add(write(w.time, w.actor, w.action, w.subject, w.outcome, w.details));
+            }
+            channel.force(false);
+            lines.forEach(LOG::info);
             problem = null;
-        } catch (IOException e) {
-            failed(e);
-            if (missed.size() < MAX_MISSED) {
-                missed.add(new Missed(time, actor, action, cut(subject), Causes.text(e)));
-            } else {
+        } catch (IOException | RuntimeException e) {
+            failure = e instanceof IOException io ? io : new IOException(e);
+            failed(failure);
+        }
+        for (Waiting w : batch) {
+            w.done = true;
+            w.failure = failure;
+            if (failure != null && missed.size() < MAX_MISSED) {
+                missed.add(new Missed(w.time, w.actor, w.action, cut(w.subject), Causes.text(failure)));
+            } else if (failure != null) {
                 forgotten++;
             }
-            throw new UncheckedIOException("Audit log [" + file + "] cannot be written (" + Causes.text(e) + "), so that [" + action
-                    + "] must not be done: make the file's disk writable again, then repeat it", e);
         }
     }
 
@@ -237,6 +296,13 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     }
 
     private void append(String time, String actor, String action, String subject, String outcome, Map<String, ?> details) throws IOException {
+        String text = write(time, actor, action, subject, outcome, details);
+        channel.force(false);
+        LOG.info(text);
+    }
+
+    /** Not on the disk before it is forced. @return what goes into the log of the classes */
+    private String write(String time, String actor, String action, String subject, String outcome, Map<String, ?> details) throws IOException {
         if (channel.size() >= maxBytes) {
             rotate();
         }
@@ -256,14 +322,14 @@ final class AuditLog implements AuditTrail, AutoCloseable {
         while (buffer.hasRemaining()) {
             channel.write(buffer);
         }
-        channel.force(false);
         seq++;
         head = hash(bytes, bytes.length - 1);
         wrote = true;
-        LOG.info("{} {} {} [{}] {} {}", seq, line.get("actor"), line.get("action"), line.get("subject"), line.get("outcome"), head);
+        return seq + " " + line.get("actor") + " " + line.get("action") + " [" + line.get("subject") + "] " + line.get("outcome") + " " + head;
     }
 
     private void rotate() throws IOException {
+        channel.force(false);
         List<Path> rotated = files().rotated;
         long number = rotated.isEmpty() ? 1 : number(rotated.get(rotated.size() - 1)) + 1;
         String name = file.getFileName().toString();

@@ -111,6 +111,11 @@ public final class Call implements HttpCall {
     }
 
     @Override
+    public void answer(String name, String value) {
+        request.response().putHeader(name, value);
+    }
+
+    @Override
     public void refused(String reason) {
         refusals.count(reason);
     }

@@ -5,6 +5,7 @@ import io.caravan.runtime.Audit;
 import io.caravan.runtime.Check;
 import io.caravan.runtime.Config;
 import io.caravan.runtime.Module;
+import io.caravan.runtime.Passwords;
 import io.caravan.runtime.Users;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
@@ -51,6 +52,7 @@ public final class Container implements AutoCloseable {
     private final Health health;
     private final Metrics metrics = new Metrics();
     private final AuditLog audit;
+    private final PasswordHashes passwords;
     private final UserFile users;
     /** Null: commands set nothing in this container. */
     private final ConfigUpdate control;
@@ -88,7 +90,8 @@ public final class Container implements AutoCloseable {
         this.startedAt = startedAt;
         this.routes = new RouteDeployer(context, ROUTE_GRACE, this::routeChanged);
         this.audit = new AuditLog(config.getPath("audit.file"), config.getLong("audit.max.bytes"));
-        this.users = new UserFile(config.getPath("users.file"), audit, LOGIN_PENALTY_MS);
+        this.passwords = new PasswordHashes(LOGIN_PENALTY_MS);
+        this.users = new UserFile(config.getPath("users.file"), audit, passwords);
         this.settings = config.settings();
         this.watch = new ConfigWatch(config, this::configChanged, this::configRefused);
         this.modules = new Modules(context, config, routes::retry, routes::rebuild);
@@ -123,6 +126,7 @@ public final class Container implements AutoCloseable {
         context.getRegistry().bind("health", health);
         context.getRegistry().bind("audit", Audit.class, audit);
         context.getRegistry().bind("users", Users.class, users);
+        context.getRegistry().bind("passwords", Passwords.class, passwords);
         if (control != null) {
             context.getRegistry().bind("configUpdate", control);
             context.getRegistry().bind("logLevel", logLevels);

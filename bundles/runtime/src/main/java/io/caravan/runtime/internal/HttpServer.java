@@ -4,6 +4,7 @@ package io.caravan.runtime.internal;
 import io.caravan.runtime.Config;
 import io.caravan.runtime.ConfigException;
 import io.caravan.runtime.HttpGuard;
+import io.caravan.runtime.Problem;
 import io.caravan.runtime.internal.Refusals.Refusal;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
@@ -22,6 +23,8 @@ import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
+import java.sql.SQLException;
+import java.sql.SQLTransientException;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -199,8 +202,25 @@ final class HttpServer extends VertxPlatformHttpServer {
             refuse(request, refusal);
             return;
         }
-        Call.begin(request, limits.proxies(), refusals, tls);
+        Call call = Call.begin(request, limits.proxies(), refusals, tls);
+        HttpGuard guard = guard();
+        if (guard != null && call.path().startsWith(guard.prefix())) {
+            int status = arrived(guard, call);
+            if (status != 0) {
+                request.response().setStatusCode(status).end();
+                return;
+            }
+        }
         router.handle(request);
+    }
+
+    private static int arrived(HttpGuard guard, Call call) {
+        try {
+            return guard.arrived(call);
+        } catch (RuntimeException e) {
+            LOG.error("The guard of {} failed", guard.prefix(), e);
+            return 500;
+        }
     }
 
     private void malformed(HttpServerRequest request) {
@@ -234,9 +254,30 @@ final class HttpServer extends VertxPlatformHttpServer {
         if (status == 404 || status == 405) {
             refusals.count(text[0]);
         }
-        if (!routing.response().ended()) {
-            routing.response().setStatusCode(status).putHeader("Content-Type", "application/json").end(Refusals.json(text[0], text[1]));
+        if (routing.response().ended()) {
+            return;
         }
+        if (String.valueOf(routing.request().path()).startsWith("/api/")) {
+            boolean away = status == 500 && away(routing.failure());
+            if (away) {
+                routing.response().putHeader("Retry-After", "5");
+            }
+            routing.response().setStatusCode(away ? 503 : status).putHeader("Content-Type", Problem.TYPE).end(away
+                    ? Problem.json(503, "unavailable", null, "the store cannot be reached now; try again") : Problem.json(status, text[0], null, text[1]));
+            return;
+        }
+        routing.response().setStatusCode(status).putHeader("Content-Type", "application/json").end(Refusals.json(text[0], text[1]));
+    }
+
+    /** @return whether a database was not there, by the exception or by its class of SQLSTATE */
+    private static boolean away(Throwable failure) {
+        for (Throwable cause = failure; cause != null; cause = cause.getCause() == cause ? null : cause.getCause()) {
+            if (cause instanceof SQLTransientException
+                    || cause instanceof SQLException e && e.getSQLState() != null && e.getSQLState().matches("(08|53|57P).*")) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private void look() {

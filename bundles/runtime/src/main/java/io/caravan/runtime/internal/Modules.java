@@ -39,6 +39,9 @@ final class Modules implements AutoCloseable {
         final Callable<Module> factory;
         volatile String error = "is being started";
         AutoCloseable undo;
+        int tries;
+        /** The last error that is in the log as one. */
+        String told;
         long delayMs = RETRY_FIRST_MS;
 
         Entry(String name, Callable<Module> factory) {
@@ -135,10 +138,14 @@ final class Modules implements AutoCloseable {
             (removed.remove(entry.name) != null ? restarted : started).run();
         } catch (Exception | LinkageError e) {
             String error = "does not start: " + Causes.text(e);
-            if (!error.equals(entry.error)) {
-                LOG.error("Module {} {}; tried again", entry.name, error, e);
-            }
             entry.error = error;
+            if (entry.tries++ == 0) {
+                // Modules begin in any order: what one needs of another is there at the next try, or it is a fault.
+                LOG.info("Module {} {}; tried again", entry.name, error);
+            } else if (!error.equals(entry.told)) {
+                LOG.error("Module {} {}; tried again", entry.name, error, e);
+                entry.told = error;
+            }
             try {
                 worker.schedule(() -> start(entry), entry.delayMs, TimeUnit.MILLISECONDS);
             } catch (RejectedExecutionException stopping) {

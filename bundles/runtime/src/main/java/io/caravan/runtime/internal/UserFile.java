@@ -3,6 +3,7 @@ package io.caravan.runtime.internal;
 
 import io.caravan.runtime.Audit;
 import io.caravan.runtime.Check;
+import io.caravan.runtime.Passwords;
 import io.caravan.runtime.UserAdmin;
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -15,10 +16,8 @@ import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
-import java.security.MessageDigest;
 import java.security.SecureRandom;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -28,12 +27,9 @@ import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
-import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import javax.crypto.Mac;
-import javax.crypto.SecretKeyFactory;
-import javax.crypto.spec.PBEKeySpec;
 import javax.crypto.spec.SecretKeySpec;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -54,17 +50,7 @@ final class UserFile implements UserAdmin {
     private static final Logger LOG = LoggerFactory.getLogger(UserFile.class);
     private static final Pattern NAME = Pattern.compile("[A-Za-z][A-Za-z0-9._-]{0,63}");
     private static final String CRYPT = "{CRYPT}";
-    private static final String ALGORITHM = "PBKDF2WithHmacSHA512";
-    private static final String LABEL = "pbkdf2-sha512";
-    /** OWASP's figure for this algorithm; some 0.2 s on a desktop, a second on a small board. */
-    private static final int ITERATIONS = 210_000;
-    private static final int MAX_ITERATIONS = 10_000_000;
-    private static final int SALT_BYTES = 16;
-    private static final int HASH_BITS = 512;
-    private static final int MIN_PASSWORD = 12;
-    private static final int MAX_PASSWORD = 1_024;
     private static final int MAX_REMEMBERED = 100;
-    private static final int MAX_WAITING = 8;
     private static final long AUDIT_EVERY_MS = 60_000;
 
     private record Stored(String hash, String role) { }
@@ -72,9 +58,7 @@ final class UserFile implements UserAdmin {
     private final Path file;
     private final Path firstPassword;
     private final Audit audit;
-    private final long penaltyMs;
-    private final SecureRandom random = new SecureRandom();
-    private final Semaphore turn = new Semaphore(1, true);
+    private final Passwords passwords;
     /** Names a presented pair without being worth anything elsewhere. */
     private final byte[] processKey = new byte[32];
     private final Map<String, Boolean> remembered = new LinkedHashMap<>(16, 0.75f, true) {
@@ -83,8 +67,6 @@ final class UserFile implements UserAdmin {
             return size() > MAX_REMEMBERED;
         }
     };
-    /** What an unknown user's password is compared with, so that it takes as long. */
-    private final String dummy;
     private Map<String, Stored> users = Map.of();
     private Object stamp;
     private boolean made;
@@ -94,15 +76,15 @@ final class UserFile implements UserAdmin {
 
     /** @param penaltyMs what a wrong password costs */
     UserFile(Path file, Audit audit, long penaltyMs) {
+        this(file, audit, new PasswordHashes(penaltyMs));
+    }
+
+    UserFile(Path file, Audit audit, Passwords passwords) {
         this.file = file;
         this.firstPassword = file.resolveSibling("admin.password");
         this.audit = audit;
-        this.penaltyMs = penaltyMs;
-        random.nextBytes(processKey);
-        byte[] never = new byte[SALT_BYTES + HASH_BITS / 8];
-        random.nextBytes(never);
-        String hex = HexFormat.of().formatHex(never);
-        this.dummy = LABEL + ':' + ITERATIONS + ':' + hex.substring(0, 2 * SALT_BYTES) + ':' + hex.substring(2 * SALT_BYTES);
+        this.passwords = passwords;
+        new SecureRandom().nextBytes(processKey);
     }
 
     /** Makes the first user where there is none yet. Slow; tried again by {@link #retry} where the disk does not let it. */
@@ -116,7 +98,7 @@ final class UserFile implements UserAdmin {
                 char[] password = randomPassword();
                 // The password first: a user nobody knows the password of would be for ever.
                 write(firstPassword, new String(password) + "\n");
-                save(Map.of(FIRST, new Stored(hash(password), FIRST)));
+                save(Map.of(FIRST, new Stored(passwords.hash(password), FIRST)));
                 java.util.Arrays.fill(password, '\0');
                 audit.record("user.add", FIRST, "ok", Map.of("role", FIRST, "reason", "first start"));
                 LOG.info("Made user {} for logins over the network; its password is in [{}], which only its owner can read: log in, give it another one with user:passwd {}, and the file goes away",
@@ -152,37 +134,21 @@ final class UserFile implements UserAdmin {
                 return Optional.of(roles(stored.role));
             }
         }
-        if (turn.getQueueLength() >= MAX_WAITING) {
+        Passwords.Verdict verdict = passwords.verify(password, stored == null ? null : stored.hash, () -> failed(user, "wrong user or password"));
+        if (verdict == Passwords.Verdict.BUSY) {
             failed(user, "too many at once");
+        }
+        if (verdict != Passwords.Verdict.RIGHT) {
             return Optional.empty();
         }
-        try {
-            turn.acquire();
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            return Optional.empty();
-        }
-        try {
-            boolean right = matches(password, stored == null ? dummy : stored.hash) && stored != null;
-            if (!right) {
-                failed(user, "wrong user or password");
-                TimeUnit.MILLISECONDS.sleep(penaltyMs);
+        synchronized (this) {
+            // Changed or removed meanwhile?
+            if (!stored.equals(users.get(user))) {
                 return Optional.empty();
             }
-            synchronized (this) {
-                // Changed or removed meanwhile?
-                if (!stored.equals(users.get(user))) {
-                    return Optional.empty();
-                }
-                remembered.put(pair, true);
-            }
-            return Optional.of(roles(stored.role));
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            return Optional.empty();
-        } finally {
-            turn.release();
+            remembered.put(pair, true);
         }
+        return Optional.of(roles(stored.role));
     }
 
     @Override
@@ -199,10 +165,7 @@ final class UserFile implements UserAdmin {
         if (role != null && !ROLES.contains(role)) {
             throw new IllegalArgumentException("role [" + role + "] must be one of " + String.join(", ", ROLES));
         }
-        if (password != null && (password.length < MIN_PASSWORD || password.length > MAX_PASSWORD)) {
-            throw new IllegalArgumentException("the password must have " + MIN_PASSWORD + " to " + MAX_PASSWORD + " characters, not " + password.length);
-        }
-        String hash = password == null ? null : hash(password);
+        String hash = password == null ? null : passwords.hash(password);
         synchronized (this) {
             reload();
             Stored old = users.get(name);
@@ -249,9 +212,7 @@ final class UserFile implements UserAdmin {
 
     @Override
     public char[] randomPassword() {
-        byte[] bytes = new byte[18];
-        random.nextBytes(bytes);
-        return Base64.getUrlEncoder().withoutPadding().encodeToString(bytes).toCharArray();
+        return passwords.random();
     }
 
     private void notLast(String name) {
@@ -376,34 +337,6 @@ final class UserFile implements UserAdmin {
             return HexFormat.of().formatHex(mac.doFinal());
         } catch (GeneralSecurityException e) {
             throw new IllegalStateException(e);
-        }
-    }
-
-    private String hash(char[] password) {
-        byte[] salt = new byte[SALT_BYTES];
-        random.nextBytes(salt);
-        return LABEL + ':' + ITERATIONS + ':' + HexFormat.of().formatHex(salt) + ':' + HexFormat.of().formatHex(derive(password, salt, ITERATIONS));
-    }
-
-    private static boolean matches(char[] password, String stored) {
-        String[] parts = stored.split(":");
-        try {
-            int iterations = Integer.parseInt(parts[1]);
-            return parts.length == 4 && parts[0].equals(LABEL) && password.length <= MAX_PASSWORD && iterations > 0 && iterations <= MAX_ITERATIONS
-                    && MessageDigest.isEqual(derive(password, HexFormat.of().parseHex(parts[2]), iterations), HexFormat.of().parseHex(parts[3]));
-        } catch (RuntimeException e) {
-            return false;
-        }
-    }
-
-    private static byte[] derive(char[] password, byte[] salt, int iterations) {
-        PBEKeySpec spec = new PBEKeySpec(password, salt, iterations, HASH_BITS);
-        try {
-            return SecretKeyFactory.getInstance(ALGORITHM).generateSecret(spec).getEncoded();
-        } catch (GeneralSecurityException e) {
-            throw new IllegalStateException(e);
-        } finally {
-            spec.clearPassword();
         }
     }
 }
