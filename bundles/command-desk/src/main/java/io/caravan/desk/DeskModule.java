@@ -25,7 +25,8 @@ public final class DeskModule implements Module {
     }
     Clock clock = context.getRegistry().findSingleByType(Clock.class);
     Desk desk = new Desk(writer, reader, () -> Links.of(context.getRegistry().lookupByName("sessions")), config,
-        clock == null ? Clock.systemUTC() : clock, context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class));
+        clock == null ? Clock.systemUTC() : clock, context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class),
+        context::resolvePropertyPlaceholders);
     desk.start();
     context.getRegistry().bind("commandDesk", desk);
     context.getRegistry().bind("commandApi", new Api(desk, config));

@@ -5,9 +5,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import io.caravan.accounts.AccountsModule;
 import io.caravan.desk.internal.Links;
+import io.caravan.postgres.PostgresModule;
+import io.caravan.postgres.test.PostgresServer;
 import io.caravan.runtime.Caravan;
 import io.caravan.uplink.UplinkModule;
+import io.caravan.wal.SqlWords;
 import io.caravan.wal.WalModule;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -101,6 +105,9 @@ final class Cloud implements AutoCloseable {
     }
   }
 
+  /** Where all of a test have their store; null: each its file, a replica the one's it is made of. */
+  static PostgresServer.Database postgres;
+
   final Net net = new Net();
   final Wall wall;
   final Caravan caravan;
@@ -118,7 +125,7 @@ final class Cloud implements AutoCloseable {
       context.getRegistry().bind("clock", wall);
     }
     Path routes = Files.createDirectories(home.resolve("routes"));
-    List<String> stems = new ArrayList<>(List.of("bus", "command", "store", "api-command", "api"));
+    List<String> stems = new ArrayList<>(List.of("bus", "command", "store", "api-command"));
     stems.addAll(uplink ? List.of("uplink", "inbox") : List.of());
     for (String stem : stems) {
       String text = Files.readString(REPO.resolve("routes/cloud/" + stem + ".camel.yaml"));
@@ -133,18 +140,22 @@ final class Cloud implements AutoCloseable {
     for (int i = 0; i < settings.length; i += 2) {
       builder.set(settings[i], settings[i + 1]);
     }
-    if (other == null) {
+    if (postgres != null) {
+      builder.set("store.type", "postgresql").set("store.url", postgres.url()).set("store.user", postgres.user()).set("store.password", postgres.password())
+          .set("store.pool.writers", "4").set("store.pool.readers", "2").module("postgres", new PostgresModule());
+    } else if (other == null) {
       builder.module("wal", new WalModule());
     } else {
-      for (String bean : List.of("writer", "reader", "transaction")) {
+      SqlWords.use(context, WalModule.class, "sql-sqlite.properties");
+      for (String bean : List.of("writer", "reader", "transaction", "sinks")) {
         context.getRegistry().bind(bean, other.caravan.context().getRegistry().lookupByName(bean));
       }
     }
     if (uplink) {
       builder.module("uplink", new UplinkModule());
     }
-    caravan = builder.module("desk", new DeskModule()).routes(routes).start();
-    assertTrue(caravan.awaitReady(Duration.ofSeconds(60)), () -> String.valueOf(caravan.checks()));
+    caravan = builder.module("accounts", new AccountsModule()).module("desk", new DeskModule()).routes(routes).start();
+    assertTrue(caravan.awaitReady(Duration.ofSeconds(40)), () -> String.valueOf(caravan.checks()));
   }
 
   static Cloud start(Path home, String... settings) throws Exception {
@@ -157,17 +168,22 @@ final class Cloud implements AutoCloseable {
 
   /** A second replica over the store of this one. */
   Cloud replica(Path home, String... settings) throws Exception {
-    return new Cloud(home, this, wall, Map.of(), settings);
+    return replica(home, Map.of(), settings);
+  }
+
+  Cloud replica(Path home, Map<String, String> edits, String... settings) throws Exception {
+    return new Cloud(home, this, wall, edits, settings);
   }
 
   /** A gateway that was here once. */
   Cloud gateway(String id) throws Exception {
-    execute("INSERT OR IGNORE INTO gateway (gateway_id, log_id, first_seen_ms, last_seen_ms) VALUES (?, 'log-1', 0, 0)", id);
+    execute("INSERT INTO gateway (gateway_id, log_id, first_seen_ms, last_seen_ms) VALUES (?, 'log-1', 0, 0) ON CONFLICT (gateway_id) DO NOTHING", id);
     return this;
   }
 
   void connect(String gateway, String session) throws Exception {
     gateway(gateway);
+    execute("UPDATE gateway SET session_id = ? WHERE gateway_id = ?", session, gateway);
     net.sessions.put(gateway, session);
     desk().pass().toCompletableFuture().get();
   }
@@ -243,7 +259,8 @@ final class Cloud implements AutoCloseable {
   JsonNode json(int status, String method, String path, String body, String... headers) throws Exception {
     HttpResponse<String> response = send(method, path, body, headers);
     assertTrue(response.statusCode() == status, () -> path + ": " + response.statusCode() + " " + response.body());
-    assertTrue(response.headers().firstValue("Content-Type").orElse("").equals("application/json"), () -> String.valueOf(response.headers()));
+    String type = status < 400 ? "application/json" : "application/problem+json";
+    assertTrue(response.headers().firstValue("Content-Type").orElse("").equals(type), () -> String.valueOf(response.headers()));
     return JSON.readTree(response.body());
   }
 

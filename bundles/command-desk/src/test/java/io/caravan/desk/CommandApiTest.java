@@ -86,7 +86,7 @@ class CommandApiTest {
         JsonNode refused = cloud.json(400, "POST", COMMANDS, e.getKey());
         assertEquals("bad_request", refused.get("error").asText(), e.getKey());
         assertEquals(e.getValue(), refused.get("field").asText(), e.getKey() + " " + refused);
-        assertFalse(refused.get("message").asText().isEmpty());
+        assertFalse(refused.get("detail").asText().isEmpty());
       }
       cloud.json(400, "POST", COMMANDS, unlock("c1"), "Content-Type", "text/plain");
       cloud.json(400, "POST", COMMANDS, unlock("c1"), "Idempotency-Key", "c2");
@@ -127,7 +127,7 @@ class CommandApiTest {
       String admin = basic("u-admin", "correct horse battery");
       assertEquals(200, cloud.send("GET", COMMANDS, null, from, there, "Authorization", viewer).statusCode());
       JsonNode refused = cloud.json(403, "POST", COMMANDS, unlock("c1"), from, there, "Authorization", viewer);
-      assertTrue(refused.get("message").asText().contains("operator"), refused.toString());
+      assertTrue(refused.get("detail").asText().contains("operator"), refused.toString());
       assertEquals(403, cloud.send("POST", COMMANDS + "/c1/cancel", null, from, there, "Authorization", viewer).statusCode());
       assertEquals(403, cloud.send("PATCH", COMMANDS.replace("commands", "twin"), "{}", from, there, "Authorization", viewer).statusCode());
       assertEquals(403, cloud.send("POST", gateway, unlock("g1"), from, there, "Authorization", operator).statusCode());

@@ -18,6 +18,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -44,7 +45,7 @@ class CommandRoutesTest {
   }
 
   private void applied(Cloud cloud) {
-    await().until(() -> cloud.one("SELECT min(acked_seq) >= (SELECT seq FROM sqlite_sequence WHERE name = 'inbox') FROM sink_range").equals("1"));
+    await().until(() -> cloud.one("SELECT count(*) FROM inbox WHERE seq > (SELECT min(acked_seq) FROM sink_range)").equals("0"));
   }
 
   @Test
@@ -75,7 +76,7 @@ class CommandRoutesTest {
       await().until(() -> cloud.net.sent.size() == 600);
       assertEquals("c1", cloud.net.sent.get(0).get("id").asText());
       assertEquals(59_000, cloud.net.sent.get(0).get("ttl_ms").asLong());
-      assertEquals("1|600", cloud.one("SELECT sum(transmissions = 1), sum(transmissions = 2) FROM command"));
+      assertEquals("1|600", cloud.one("SELECT count(*) FILTER (WHERE transmissions = 1), count(*) FILTER (WHERE transmissions = 2) FROM command"));
 
       // The same connection, silent for long: again. What is over by then, or unwanted, only to ask.
       cloud.net.sent.clear();
@@ -146,7 +147,7 @@ class CommandRoutesTest {
       cloud.inbox("gw-1", "command", "lock-1", Cloud.event("c2", 3, "SUCCEEDED", ",\"result\":{\"door\":\"open\"}"));
       applied(cloud);
       assertEquals("SUCCEEDED -", status(cloud, "c2"));
-      assertEquals("{\"door\":\"open\"}", cloud.desk().find("gw-1", "c2").orElseThrow().result());
+      assertEquals(Cloud.JSON.readTree("{\"door\":\"open\"}"), Cloud.JSON.readTree(cloud.desk().find("gw-1", "c2").orElseThrow().result()));
     }
   }
 
@@ -187,7 +188,8 @@ class CommandRoutesTest {
     try (Cloud cloud = Cloud.start(dir, new Wall(), Map.of(), "command.batch.rows", "7")) {
       assertEquals(Collections.nCopies(20, LIFE), shuffled(cloud, 1, 20));
       assertEquals(List.of("20|5|5"), cloud.rows("SELECT count(*), min(gateway_revision), max(gateway_revision) FROM command WHERE status = 'SUCCEEDED'"));
-      assertEquals("shell|otto|{\"door\":3}|3|7", cloud.one("SELECT origin, issued_by, arguments, result, created_at_ms FROM command WHERE command_id = 'c3'"));
+      assertEquals("shell|otto|{\"door\":3}|3|7",
+          cloud.one("SELECT origin, issued_by, replace(arguments, ' ', ''), result, created_at_ms FROM command WHERE command_id = 'c3'"));
       assertEquals("0", cloud.one("SELECT count(*) FROM command_early"));
       assertEquals(List.of(), cloud.rows("SELECT id FROM message"), "they are no messages of devices");
       assertEquals(List.of(), cloud.rows("SELECT device_id FROM device"));
@@ -242,7 +244,8 @@ class CommandRoutesTest {
 
   @Test
   void replicasOverOneStoreEachServeTheirOwnConnections() throws Exception {
-    try (Cloud one = Cloud.start(dir.resolve("one")); Cloud two = one.replica(dir.resolve("two"))) {
+    String[] settings = {"command.resend.ms", "600000"};
+    try (Cloud one = Cloud.start(dir.resolve("one"), settings); Cloud two = one.replica(dir.resolve("two"), settings)) {
       one.connect("gw-1", "s1");
       two.connect("gw-2", "s2");
       List<Event> told = new CopyOnWriteArrayList<>();
@@ -260,7 +263,7 @@ class CommandRoutesTest {
         for (CompletableFuture<Accepted> each : all) {
           each.get();
         }
-        await().until(() -> one.net.sent.size() == 200 && two.net.sent.size() == 200);
+        await().atMost(40, TimeUnit.SECONDS).until(() -> one.net.sent.size() == 200 && two.net.sent.size() == 200);
         assertEquals(one.rows("SELECT command_id FROM command WHERE gateway_id = 'gw-1' ORDER BY command_id"), one.net.ids().stream().sorted().toList());
         assertEquals(one.rows("SELECT command_id FROM command WHERE gateway_id = 'gw-2' ORDER BY command_id"), two.net.ids().stream().sorted().toList());
         assertEquals("1|1", one.one("SELECT min(transmissions), max(transmissions) FROM command"), "each handed over once");

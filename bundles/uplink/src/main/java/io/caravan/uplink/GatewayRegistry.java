@@ -4,6 +4,8 @@ package io.caravan.uplink;
 import io.caravan.runtime.Audit;
 import io.caravan.uplink.internal.GatewaysFile;
 import io.caravan.uplink.internal.GatewaysFile.Entry;
+import io.caravan.uplink.internal.GatewaysTable;
+import io.caravan.uplink.internal.Trust;
 import java.io.IOException;
 import java.security.SecureRandom;
 import java.time.Instant;
@@ -18,18 +20,22 @@ import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 import java.util.stream.Collectors;
 
-/** {@link Gateways} on the file, the sessions and the audit log. */
+/** {@link Gateways} on file and store, the sessions and the audit log. */
 final class GatewayRegistry implements Gateways {
 
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final long OVERLAP_MAX_MS = 366L * 86_400_000;
+    private static final long INVITATION_MIN_MS = 1_000;
+    private static final long INVITATION_MAX_MS = 30L * 86_400_000;
 
+    private final Trust trust;
     private final GatewaysFile file;
     private final Sessions sessions;
     private final Supplier<Audit> audit;
 
-    GatewayRegistry(GatewaysFile file, Sessions sessions, Supplier<Audit> audit) {
-        this.file = file;
+    GatewayRegistry(Trust trust, Sessions sessions, Supplier<Audit> audit) {
+        this.trust = trust;
+        this.file = trust.file();
         this.sessions = sessions;
         this.audit = audit;
     }
@@ -38,12 +44,12 @@ final class GatewayRegistry implements Gateways {
     public List<Gateway> list() {
         Map<String, Sessions.Connected> connected = sessions.list().stream()
             .collect(Collectors.toMap(Sessions.Connected::gatewayId, Function.identity(), (a, b) -> b));
-        return file.entries().values().stream().map(e -> gateway(e, connected.get(e.id()))).sorted(Comparator.comparing(Gateway::id)).toList();
+        return trust.entries().values().stream().map(e -> gateway(e, connected.get(e.id()))).sorted(Comparator.comparing(Gateway::id)).toList();
     }
 
     @Override
     public List<String> problems() {
-        return file.problems();
+        return trust.problems();
     }
 
     @Override
@@ -51,10 +57,7 @@ final class GatewayRegistry implements Gateways {
         if (!withToken && certificate == Certificate.NO) {
             throw new IllegalArgumentException("gateway [" + id + "] must have a token or be allowed a certificate");
         }
-        String clean = note == null || note.isBlank() ? null : note.strip();
-        if (clean != null && !clean.matches("[^\\p{Cntrl}]{1,200}")) {
-            throw new IllegalArgumentException("note must be one line of at most 200 characters");
-        }
+        String clean = note(note);
         String token = withToken ? token() : null;
         Entry made = change("gateway.add", id, Map.of("certificate", certificate.name(), "token", token == null ? "none" : tokenId(token)), old -> {
             if (old != null) {
@@ -90,7 +93,7 @@ final class GatewayRegistry implements Gateways {
 
     @Override
     public Gateway revoke(String id) throws IOException {
-        Entry known = file.entries().get(id);
+        Entry known = trust.entries().get(id);
         valid(id, known);
         // First of all in force: the disk may fail, and must not be waited for.
         file.deny(id);
@@ -98,15 +101,15 @@ final class GatewayRegistry implements Gateways {
         IOException failed = null;
         Entry made = known;
         try {
-            made = file.edit(id, old -> {
+            made = trust.edit(id, old -> {
                 valid(id, old);
                 return new Entry(id, old.tokens(), old.certificate(), true, old.note(), null);
             });
-            file.allow(id);
+            settle(id);
             sessions.recheck(false);
         } catch (IOException e) {
-            failed = new IOException("gateway [" + id + "] is revoked and cut off, but only until this cloud is restarted: " + e.getMessage()
-                + "; mend the disk and give the command again", e);
+            failed = new IOException("gateway [" + id + "] is revoked and cut off, but only " + (trust.stored(id) ? "at this replica and " : "")
+                + "until this cloud is restarted: " + e.getMessage() + "; mend " + (trust.stored(id) ? "the store" : "the disk") + " and give the command again", e);
         }
         record("gateway.revoke", id, failed == null ? "ok" : "not on disk", Map.of());
         if (failed != null) {
@@ -117,7 +120,7 @@ final class GatewayRegistry implements Gateways {
 
     @Override
     public Enrolment restore(String id) throws IOException {
-        Entry known = file.entries().get(id);
+        Entry known = trust.entries().get(id);
         valid(id, known);
         String token = known.tokens().isEmpty() && known.certificate() != Certificate.NO ? null : token();
         Entry made = change("gateway.restore", id, Map.of("token", token == null ? "none" : tokenId(token)), old -> {
@@ -133,31 +136,127 @@ final class GatewayRegistry implements Gateways {
 
     @Override
     public void remove(String id) throws IOException {
-        if (!file.entries().containsKey(id)) {
-            throw new IllegalArgumentException("gateway [" + id + "] must be in the gateways file; uplink:list shows who is");
+        if (!trust.entries().containsKey(id)) {
+            throw new IllegalArgumentException("gateway [" + id + "] must be in the registry; uplink:list shows who is");
         }
         file.deny(id);
         sessions.recheck(false);
         try {
-            file.edit(id, old -> null);
+            trust.edit(id, old -> null);
         } catch (IOException e) {
             record("gateway.remove", id, "not on disk", Map.of());
             throw new IOException("gateway [" + id + "] is cut off, but its line could not be removed: " + e.getMessage(), e);
         }
-        file.allow(id);
+        settle(id);
         sessions.recheck(false);
         record("gateway.remove", id, "ok", Map.of());
+    }
+
+    @Override
+    public Invitation invite(String id, String note, long validMs) throws IOException {
+        GatewaysTable table = trust.table();
+        GatewaysFile.checkId(id);
+        if (validMs < INVITATION_MIN_MS || validMs > INVITATION_MAX_MS) {
+            throw new IllegalArgumentException("an enrolment token must be valid for " + INVITATION_MIN_MS + " to " + INVITATION_MAX_MS + " ms, not [" + validMs + "]");
+        }
+        if (file.entries().containsKey(id) && !trust.stored(id)) {
+            throw new IllegalArgumentException("gateway [" + id + "] is only in the gateways file (uplink.gateways.file): gateway:import takes the file over into the store");
+        }
+        String clean = note(note);
+        UnaryOperator<Entry> edit = old -> {
+            if (old != null && old.revoked()) {
+                throw new IllegalArgumentException("gateway [" + id + "] is revoked; uplink:restore makes it active again");
+            }
+            return old == null ? new Entry(id, List.of(), Certificate.NO, false, clean, null)
+                : new Entry(id, old.tokens(), old.certificate(), false, clean == null ? old.note() : clean, null);
+        };
+        edit.apply(trust.entries().get(id));
+        String token = "cve_" + random();
+        long endMs = System.currentTimeMillis() + validMs;
+        Map<String, ?> details = Map.of("token", tokenId(token), "until_ms", endMs);
+        record("gateway.invite", id, "ok", details);
+        try {
+            return new Invitation(gateway(table.invite(id, edit, GatewaysFile.sha256(token), endMs), null), token, endMs);
+        } catch (IOException e) {
+            record("gateway.invite", id, "failed: " + e.getMessage(), details);
+            throw e;
+        }
+    }
+
+    @Override
+    public String enrol(String token, String credentialHash, String address) throws IOException {
+        if (token == null || !token.matches("cve_[A-Za-z0-9_-]{43}")) {
+            return null;
+        }
+        if (credentialHash == null || !credentialHash.matches("[0-9a-f]{64}")) {
+            throw new IllegalArgumentException("token_sha256 must be 64 lower case hex digits");
+        }
+        GatewaysTable.Enrolled done = trust.table().enrol(GatewaysFile.sha256(token), credentialHash);
+        // Behind it: whether the token is good is known only then. What cannot be audited is taken back.
+        if (done != null && !done.repeated()) {
+            try {
+                record("gateway.enrol", done.gatewayId(), "ok", Map.of("enrolment", tokenId(token), "token", credentialHash.substring(0, 8), "address", address));
+            } catch (RuntimeException e) {
+                trust.edit(done.gatewayId(), old -> old == null ? null : new Entry(old.id(), List.of(), old.certificate(), old.revoked(), old.note(), null));
+                sessions.recheck(false);
+                throw e;
+            }
+            // Connections of the machine that was there before.
+            sessions.recheck(false);
+        }
+        return done == null ? null : done.gatewayId();
+    }
+
+    @Override
+    public List<String> importFile() throws IOException {
+        GatewaysTable table = trust.table();
+        List<Entry> filed = file.entries().values().stream().filter(e -> e.problem() == null && !trust.stored(e.id()))
+            .sorted(Comparator.comparing(Entry::id)).toList();
+        filed.forEach(e -> record("gateway.import", e.id(), "ok", Map.of("revoked", e.revoked(), "tokens", e.tokens().size())));
+        List<String> taken = table.take(filed);
+        for (String id : taken) {
+            file.edit(id, old -> null);
+        }
+        return taken;
+    }
+
+    @Override
+    public Map<String, Long> invitations() throws IOException {
+        Map<String, Long> all = new java.util.TreeMap<>();
+        trust.table().open().forEach((id, open) -> all.put(id, open.notAfterMs()));
+        return all;
+    }
+
+    @Override
+    public boolean shared() {
+        return trust.hasTable();
+    }
+
+    /** Only now that the registry says it too: a store that cannot be read again must not let it in. */
+    private void settle(String id) {
+        Entry now = trust.entries().get(id);
+        if (now == null || now.revoked()) {
+            file.allow(id);
+        }
+    }
+
+    private static String note(String note) {
+        String clean = note == null || note.isBlank() ? null : note.strip();
+        if (clean != null && !clean.matches("[^\\p{Cntrl}]{1,200}")) {
+            throw new IllegalArgumentException("note must be one line of at most 200 characters");
+        }
+        return clean;
     }
 
     /** Audited before it is done: what gives rights must not be done unseen. */
     private Entry change(String action, String id, Map<String, ?> details, UnaryOperator<Entry> edit) throws IOException {
         // Once to see whether it is allowed at all: what is refused is no news.
         GatewaysFile.checkId(id);
-        edit.apply(file.entries().get(id));
+        edit.apply(trust.entries().get(id));
         record(action, id, "ok", details);
         Entry made;
         try {
-            made = file.edit(id, edit);
+            made = trust.edit(id, edit);
         } catch (IOException | RuntimeException e) {
             record(action, id, "failed: " + e.getMessage(), details);
             throw e;
@@ -175,7 +274,7 @@ final class GatewayRegistry implements Gateways {
 
     private static void valid(String id, Entry entry) {
         if (entry == null) {
-            throw new IllegalArgumentException("gateway [" + id + "] must be in the gateways file; uplink:list shows who is, uplink:add adds it");
+            throw new IllegalArgumentException("gateway [" + id + "] must be in the registry; uplink:list shows who is, uplink:add adds it");
         }
         if (entry.problem() != null) {
             throw new IllegalArgumentException("gateway [" + id + "] is refused already, its line is invalid: " + entry.problem()
@@ -206,9 +305,13 @@ final class GatewayRegistry implements Gateways {
 
     /** As the devices' tokens: 256 bits. */
     private static String token() {
+        return "cvn_" + random();
+    }
+
+    private static String random() {
         byte[] bytes = new byte[32];
         RANDOM.nextBytes(bytes);
-        return "cvn_" + Base64.getUrlEncoder().withoutPadding().encodeToString(bytes);
+        return Base64.getUrlEncoder().withoutPadding().encodeToString(bytes);
     }
 
     private static String tokenId(String token) {

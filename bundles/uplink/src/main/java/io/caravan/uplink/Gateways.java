@@ -3,11 +3,14 @@ package io.caravan.uplink;
 
 import java.io.IOException;
 import java.util.List;
+import java.util.Map;
 
 /**
- * Bean {@code gateways} of the cloud: the registry of gateways, {@code uplink.gateways.file}, as the shell's commands change it.
+ * Bean {@code gateways} of the cloud: the registry of gateways as the shell and the API change it. It is in the store, the same for all
+ * replicas (a change is in force at the others within a second), and in {@code uplink.gateways.file}; a gateway is changed where it is, a new
+ * one is kept as {@code uplink.registry} says.
  *
- * <p>The file stays what people may edit as well: a change rewrites one line, keeps all others with their comments, and is on
+ * <p>The file stays what people may edit as well: a change rewrites one line, keeps all others with their comments. A change is on
  * disk when the method returns. What takes rights away is in force at once, live connections included, also when it could
  * not be written; the method then throws. Of a token only its SHA-256 is kept. Every change is in the audit log. Methods
  * that change something throw IllegalArgumentException when the id breaks its rule or the gateway is not (or already) there,
@@ -50,6 +53,19 @@ public interface Gateways {
         }
     }
 
+    /**
+     * @param token   the enrolment token, to be seen here only; for {@link #enrol}
+     * @param untilMs when it ends, unless it was used before
+     */
+    record Invitation(Gateway gateway, String token, long untilMs) {
+
+        /** Leaves the token out. */
+        @Override
+        public String toString() {
+            return "Invitation[gateway=" + gateway.id() + "]";
+        }
+    }
+
     /** @return sorted by id */
     List<Gateway> list();
 
@@ -77,6 +93,35 @@ public interface Gateways {
     /** Forgets the gateway, valid line or not, and cuts its connection; its data stays. */
     void remove(String id) throws IOException;
 
-    /** @return what is wrong with the file, one sentence each; empty: nothing */
+    /**
+     * Makes a one-time enrolment token for a gateway, known or not; one that waits ends. Until it is used nothing changes for a gateway that
+     * is connected.
+     *
+     * @param note    null: none, or as it is
+     * @param validMs 1 s to 30 days
+     * @throws IllegalStateException also: there is only the file ({@code uplink.registry = file})
+     */
+    Invitation invite(String id, String note, long validMs) throws IOException;
+
+    /**
+     * Takes an enrolment token: the gateway made a token of its own and tells its hash; the token itself never travels before it is used. All
+     * older tokens of the gateway end. The same request again is answered as before, so a lost answer does no harm.
+     *
+     * @param credentialHash SHA-256 of the gateway's new token, 64 lower case hex digits
+     * @param address        who asks, for the audit log
+     * @return the gateway's id; null: no such enrolment token, used, over, or the gateway is revoked
+     */
+    String enrol(String token, String credentialHash, String address) throws IOException;
+
+    /** @return gateway id to the end of its enrolment token that waits, wall-clock milliseconds */
+    Map<String, Long> invitations() throws IOException;
+
+    /** Takes the valid lines of the file over into the store, and out of the file. @return the ids that were */
+    List<String> importFile() throws IOException;
+
+    /** @return whether there is a registry in the store */
+    boolean shared();
+
+    /** @return what is wrong with the registry, one sentence each; empty: nothing */
     List<String> problems();
 }

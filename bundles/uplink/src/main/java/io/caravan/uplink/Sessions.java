@@ -7,11 +7,14 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import io.caravan.runtime.Audit;
 import io.caravan.uplink.internal.CommandFrames;
 import io.caravan.uplink.internal.Connection;
+import io.caravan.uplink.internal.Credits;
 import io.caravan.uplink.internal.Frames;
 import io.caravan.uplink.internal.GatewaysFile;
 import io.caravan.uplink.internal.Listener;
+import io.caravan.uplink.internal.Presence;
 import io.caravan.uplink.internal.Refusals;
 import io.caravan.uplink.internal.ServerTls;
+import io.caravan.uplink.internal.Trust;
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
@@ -66,9 +69,9 @@ import org.slf4j.LoggerFactory;
  * <li>A frame above the limit ends the session; the component would log it and go on.
  * </ul>
  *
- * <p>The newest session of a gateway wins; the old one gets {@code error} {@code replaced}. A transaction that writes
- * for a session calls {@link #current} first, inside the transaction: with one writer, what an old session sent is
- * either committed before the new session's {@code hello} is answered, or not at all.
+ * <p>The newest session of a gateway wins, whichever replica has it; the old one gets {@code error} {@code replaced}. A transaction that
+ * writes for a session calls {@link #current} first, and then takes the gateway's row if that names this session: what an old
+ * session sent is either committed before the new session's {@code hello} is answered, or not at all.
  *
  * <p>The routes' methods take and set exchange variables: {@code frame} (hello, batch, close or none), {@code gatewayId},
  * {@code sessionId}, {@code logId}, {@code version}, {@code ranges}, {@code lane}, {@code firstSeq}, {@code after},
@@ -91,7 +94,7 @@ public final class Sessions implements AutoCloseable {
     static final long SEND_MS = 10_000;
     private static final short POLICY = 1008;
 
-    private final GatewaysFile gateways;
+    private final Trust gateways;
     private final Frames frames;
     private final int maxFrameBytes;
     private final int maxSessions;
@@ -99,6 +102,7 @@ public final class Sessions implements AutoCloseable {
     private final ServerTls tls;
     private final Refusals refusals;
     private final Supplier<Audit> audit;
+    private final Supplier<String> replica;
     private final Counter framesIn;
     private final Counter bytesIn;
     private final Counter rowsIn;
@@ -106,7 +110,10 @@ public final class Sessions implements AutoCloseable {
     private final Counter rowsMissing;
     private final Counter commandsSent;
     private final Counter commandsUnsent;
-    private final Gauge connectedGauge;
+    private final Counter rowsWithoutCredit;
+    private final List<Gauge> gauges;
+    private final Credits credits;
+    private final Presence presence = new Presence();
 
     private final Map<String, CompletableFuture<Session>> byKey = new ConcurrentHashMap<>();
     private final Map<String, Session> byGateway = new ConcurrentHashMap<>();
@@ -130,10 +137,13 @@ public final class Sessions implements AutoCloseable {
      * @param maxInflatedBytes largest batch after gunzip
      * @param maxBatchRows     most rows of a batch
      * @param maxSessions      most gateways connected at one time
+     * @param credits          how much backlog may come
      * @param audit            gives null where there is none
+     * @param replica          the id under which this process has its lease now
      */
-    Sessions(GatewaysFile gateways, ServerTls tls, int maxFrameBytes, int maxInflatedBytes, int maxBatchRows, int maxSessions,
-        MeterRegistry meters, Refusals refusals, Supplier<Audit> audit) {
+    Sessions(Trust gateways, ServerTls tls, int maxFrameBytes, int maxInflatedBytes, int maxBatchRows, int maxSessions,
+        Credits credits, MeterRegistry meters, Refusals refusals, Supplier<Audit> audit, Supplier<String> replica) {
+        this.replica = replica;
         this.gateways = gateways;
         this.tls = tls;
         this.refusals = refusals;
@@ -141,6 +151,7 @@ public final class Sessions implements AutoCloseable {
         this.frames = new Frames(maxInflatedBytes, maxBatchRows);
         this.maxFrameBytes = maxFrameBytes;
         this.maxSessions = maxSessions;
+        this.credits = credits;
         this.meters = meters;
         framesIn = meters.counter("caravan.sessions.frames");
         bytesIn = meters.counter("caravan.sessions.bytes");
@@ -149,7 +160,10 @@ public final class Sessions implements AutoCloseable {
         rowsMissing = meters.counter("caravan.sessions.missing.rows");
         commandsSent = meters.counter("caravan.sessions.commands", "outcome", "written");
         commandsUnsent = meters.counter("caravan.sessions.commands", "outcome", "failed");
-        connectedGauge = Gauge.builder("caravan.sessions.open", byGateway, Map::size).register(meters);
+        rowsWithoutCredit = meters.counter("caravan.sessions.uncredited.rows");
+        gauges = List.of(Gauge.builder("caravan.sessions.open", byGateway, Map::size).register(meters),
+            Gauge.builder("caravan.sessions.backlog.rows", credits, c -> c.wanted() + c.granted()).register(meters),
+            Gauge.builder("caravan.sessions.credit.rows", credits, Credits::granted).register(meters));
     }
 
     /** First step for every event of the consumer: sets {@code frame} and what belongs to it; answers what is refused. */
@@ -183,6 +197,18 @@ public final class Sessions implements AutoCloseable {
         if (session == null || byGateway.get(session.gateway) != session) {
             throw new FrameException("replaced", "the session is over or a newer one took its place");
         }
+    }
+
+    /** @throws FrameException always: the store has body, which may be null, as the newest session of this gateway, or none of this one */
+    public void fenced(Exchange exchange) throws FrameException {
+        Object newest = exchange.getMessage().getBody();
+        throw newest == null ? new FrameException("not_current", "the cloud does not know this connection any more, connect again")
+            : new FrameException("replaced", "a newer session of this gateway was opened at another replica of the cloud");
+    }
+
+    /** @throws FrameException always: the lease under which this session was opened is over */
+    public void dead(Exchange exchange) throws FrameException {
+        throw new FrameException("not_current", "this replica of the cloud has no lease now, connect again");
     }
 
     /** @throws FrameException always: the batch begins after something the cloud does not have */
@@ -219,8 +245,25 @@ public final class Sessions implements AutoCloseable {
         Long stored = exchange.getVariable("stored", Long.class);
         rowsIn.increment(count);
         rowsTwice.increment(count - (stored == null ? 0 : stored));
+        Session session = session(exchange);
+        rowsWithoutCredit.increment(credits.committed(session == null ? null : session.share, stored == null ? 0 : stored,
+            "historical".equals(exchange.getVariable("lane")) ? count : 0));
         write(live(exchange), "{\"type\":\"ack\",\"log_id\":\"" + exchange.getVariable("logId") + "\",\"first_seq\":"
             + exchange.getVariable("firstSeq") + ",\"last\":" + exchange.getVariable("last") + "}");
+    }
+
+    /** @return whether any gateway has a backlog that it may not send yet; then {@link #share} is to be called */
+    public boolean backlog() {
+        return credits.begin();
+    }
+
+    /**
+     * Lets the gateways that have a backlog send as much of it as there is room for.
+     *
+     * @param unapplied rows that are committed and the store has not applied, read after {@link #backlog}
+     */
+    public void share(long unapplied) {
+        credits.unapplied(unapplied);
     }
 
     /**
@@ -311,6 +354,8 @@ public final class Sessions implements AutoCloseable {
             end(session, refused.reason(), refused.getMessage());
         } else if (error instanceof UplinkClosedException) {
             LOG.debug("gateway [{}] went before it was answered", exchange.getVariable("gatewayId"));
+            // Its CLOSE may have been processed before its hello was committed.
+            exchange.setVariable("undone", "hello".equals(exchange.getVariable("frame")));
         } else {
             LOG.error("gateway [{}] frame could not be stored, the session is closed and the gateway will send it again",
                 exchange.getVariable("gatewayId"), error);
@@ -318,13 +363,47 @@ public final class Sessions implements AutoCloseable {
         }
     }
 
-    /** @return JSON list of the ids of the gateways that are connected and said hello */
-    public String connected() throws JsonProcessingException {
+    /** @return JSON list of {@code {"gateway_id","session_id"}}: those whose hello is committed */
+    public String welcomed() throws JsonProcessingException {
         // When the consumer stops, its sockets close and nobody routes their CLOSE.
         byGateway.values().stream().filter(s -> s.socket.isClosed()).toList().forEach(this::gone);
-        Map<String, Session> sorted = new TreeMap<>(byGateway);
-        sorted.values().removeIf(s -> s.greeted.get() == 0);
-        return JSON.writeValueAsString(sorted.keySet());
+        return JSON.writeValueAsString(byGateway.values().stream().filter(s -> s.logId != null && !s.ended)
+            .map(s -> Map.of("gateway_id", s.gateway, "session_id", s.key)).toList());
+    }
+
+    /** Ends the sessions that the body names, a JSON list of {@code {"session_id","newest"}}: the store has another one, or none. */
+    public void superseded(Exchange exchange) throws JsonProcessingException {
+        for (JsonNode one : JSON.readTree(exchange.getMessage().getBody(String.class))) {
+            CompletableFuture<Session> known = byKey.get(one.get("session_id").asText());
+            Session session = known == null ? null : known.getNow(null);
+            boolean replaced = one.hasNonNull("newest");
+            if (end(session, replaced ? "replaced" : "not_current", replaced
+                ? "a newer session of this gateway was opened at another replica of the cloud" : "the cloud does not know this connection any more, connect again")) {
+                audited("gateway.replaced", session, "ok", Map.of("address", session.address, "by", one.path("newest").asText("")));
+            }
+        }
+    }
+
+    /** @return of the session ids in the body, a JSON list, those that are not here (any more), as a JSON list */
+    public String gone(Exchange exchange) throws JsonProcessingException {
+        List<String> gone = new ArrayList<>();
+        for (JsonNode one : JSON.readTree(exchange.getMessage().getBody(String.class))) {
+            CompletableFuture<Session> known = byKey.get(one.asText());
+            Session session = known == null ? null : known.getNow(null);
+            if (session == null || session.ended) {
+                gone.add(one.asText());
+            }
+        }
+        return JSON.writeValueAsString(gone);
+    }
+
+    /** This replica was taken for dead: ends every session that was opened before it had this id. */
+    void lost(String replicaId) {
+        for (Session session : byGateway.values()) {
+            if (!session.replica.equals(replicaId)) {
+                end(session, "not_current", "this replica of the cloud was taken for dead, connect again");
+            }
+        }
     }
 
     /** @return the gateways that are connected now */
@@ -388,7 +467,7 @@ public final class Sessions implements AutoCloseable {
         byGateway.values().forEach(s -> s.socket.close());
         byGateway.clear();
         byKey.clear();
-        meters.remove(connectedGauge);
+        gauges.forEach(meters::remove);
     }
 
     private void open(Object key, ServerWebSocket socket) {
@@ -402,7 +481,7 @@ public final class Sessions implements AutoCloseable {
         X509Certificate[] chain = Listener.certificates(socket.sslSession());
         GatewaysFile.Decision decision = gateways.decide(gateway, Listener.shown(socket.headers().getAll("Authorization"), socket.sslSession()));
         // The worker's context is the socket's: its consumer was called there.
-        Session session = new Session(known, gateway, decision.used(), chain, socket, Vertx.currentContext());
+        Session session = new Session(known, gateway, decision.used(), chain, socket, Vertx.currentContext(), replica.get());
         if (socket.query() != null) {
             refuse(session, "bad_frame", "the path must not have a query");
         } else if (!Frames.isId(gateway) || decision.refusal() != null) {
@@ -469,7 +548,7 @@ public final class Sessions implements AutoCloseable {
         if (session == null || session.ended || !session.over.compareAndSet(false, true)) {
             return false;
         }
-        session.ended = true;
+        leave(session);
         byGateway.remove(session.gateway, session);
         LOG.warn("gateway [{}] session {} ended: {}: {}", session.gateway, session.key, reason, message);
         refusals.count(reason);
@@ -478,7 +557,7 @@ public final class Sessions implements AutoCloseable {
     }
 
     private void gone(Session session) {
-        session.ended = true;
+        leave(session);
         byGateway.remove(session.gateway, session);
         over.add(session.key);
         byKey.remove(session.key);
@@ -494,9 +573,9 @@ public final class Sessions implements AutoCloseable {
         gone(session);
         LOG.info("gateway [{}] session {} is gone", session.gateway, key);
         audited("gateway.disconnect", session, "ok", Map.of("address", session.address));
-        if (!byGateway.containsKey(session.gateway)) {
-            exchange.setVariable("frame", "close");
-        }
+        exchange.setVariable("gatewayId", session.gateway);
+        exchange.setVariable("sessionId", session.key);
+        exchange.setVariable("frame", "close");
     }
 
     private void message(Exchange exchange, String key) throws InterruptedException {
@@ -571,6 +650,14 @@ public final class Sessions implements AutoCloseable {
         if (type.equals("batch")) {
             throw new FrameException("bad_frame", "a batch must be a binary frame");
         }
+        if (type.equals("backlog")) {
+            backlog(session, frames.rows(node));
+            return;
+        }
+        if (type.equals("stats")) {
+            stats(session, node);
+            return;
+        }
         if (!type.equals("hello")) {
             return;
         }
@@ -582,7 +669,85 @@ public final class Sessions implements AutoCloseable {
         exchange.setVariable("logId", hello.logId());
         exchange.setVariable("version", hello.version());
         exchange.setVariable("ranges", hello.ranges());
+        exchange.setVariable("replicaId", session.replica);
         exchange.setVariable("frame", "hello");
+    }
+
+    /** Answered at once, not when it is stored: the answer says what time it is, and nothing else. */
+    private void stats(Session session, JsonNode frame) {
+        if (session.logId == null || byGateway.get(session.gateway) != session) {
+            return;
+        }
+        String answer = presence.stats(session.gateway, frame, System.currentTimeMillis());
+        if (answer != null && !session.socket.isClosed()) {
+            session.socket.writeTextMessage(answer);
+        }
+    }
+
+    /**
+     * Step of route {@code fleet}. @return a row of {@code gateway_health} for each gateway that is connected here, or was when this was called the
+     * last time: column to value
+     */
+    public List<Map<String, Object>> health() {
+        long now = System.currentTimeMillis();
+        List<Map<String, Object>> rows = new ArrayList<>();
+        Set<String> here = new java.util.TreeSet<>();
+        for (Session session : byGateway.values()) {
+            if (session.version != null && !session.socket.isClosed() && here.add(session.gateway)) {
+                Map<String, Object> row = new java.util.HashMap<>();
+                row.put("gateway_id", session.gateway);
+                row.put("seen_at_ms", now);
+                row.put("connected_at_ms", session.sinceMs);
+                row.put("address", session.address);
+                row.put("version", session.version);
+                presence.fill(session.gateway, row);
+                rows.add(row);
+            }
+        }
+        presence.left(here).forEach((gateway, at) -> {
+            Map<String, Object> row = new java.util.HashMap<>();
+            row.put("gateway_id", gateway);
+            row.put("seen_at_ms", at);
+            row.put("connected_at_ms", null);
+            row.put("address", null);
+            row.put("version", null);
+            presence.fill(gateway, row);
+            rows.add(row);
+        });
+        presence.keep(here);
+        return rows;
+    }
+
+    private void backlog(Session session, long rows) throws FrameException {
+        if (session.logId == null || !session.features.contains("credit")) {
+            throw new FrameException("bad_frame", "backlog must come after the welcome, from a gateway whose hello had credit in its features");
+        }
+        synchronized (session) {
+            if (session.share == null && !session.ended) {
+                session.share = credits.join(more -> session.context.runOnContext(go -> {
+                    if (!session.socket.isClosed()) {
+                        session.socket.writeTextMessage("{\"type\":\"credit\",\"rows\":" + more + "}");
+                    }
+                }));
+            }
+        }
+        if (session.share != null) {
+            credits.wants(session.share, rows);
+        }
+    }
+
+    private void leave(Session session) {
+        if (!session.ended && session.version != null) {
+            presence.gone(session.gateway, System.currentTimeMillis());
+        }
+        Credits.Share share;
+        synchronized (session) {
+            session.ended = true;
+            share = session.share;
+        }
+        if (share != null) {
+            credits.leave(share);
+        }
     }
 
     private void batch(Exchange exchange, Session session, Frames.Batch batch) throws FrameException {
@@ -640,6 +805,8 @@ public final class Sessions implements AutoCloseable {
 
         final String key;
         final String gateway;
+        /** Whose lease it is under. */
+        final String replica;
         /** Null where it was refused. */
         final GatewaysFile.Shown shown;
         final X509Certificate[] chain;
@@ -656,9 +823,12 @@ public final class Sessions implements AutoCloseable {
         volatile String version;
         volatile Set<String> features = Set.of();
         volatile boolean commands;
+        /** Null until the gateway told of a backlog; set and read with {@code ended} under this session's lock. */
+        volatile Credits.Share share;
         volatile boolean ended;
 
-        Session(String key, String gateway, GatewaysFile.Shown shown, X509Certificate[] chain, ServerWebSocket socket, Context context) {
+        Session(String key, String gateway, GatewaysFile.Shown shown, X509Certificate[] chain, ServerWebSocket socket, Context context, String replica) {
+            this.replica = replica;
             this.key = key;
             this.gateway = gateway;
             this.shown = shown;

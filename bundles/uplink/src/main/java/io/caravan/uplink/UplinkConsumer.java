@@ -131,7 +131,7 @@ final class UplinkConsumer extends DefaultConsumer {
         }
     }
 
-    private static String version() {
+    static String version() {
         Properties properties = new Properties();
         try (InputStream in = UplinkConsumer.class.getResourceAsStream("/io/caravan/uplink/version.properties")) {
             properties.load(in);

@@ -5,6 +5,8 @@ import io.caravan.uplink.internal.Connection;
 import java.net.URI;
 import java.net.URISyntaxException;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import org.apache.camel.Consumer;
 import org.apache.camel.Processor;
 import org.apache.camel.Producer;
@@ -19,12 +21,14 @@ public class UplinkEndpoint extends DefaultEndpoint {
 
     private final String name;
     private String url;
+    private String path;
     private String tokenFile;
     private String caFile;
     private String clientCert;
     private String clientKey;
     private long connectTimeoutMs = 10_000;
     private long pingMs = 15_000;
+    private long probeMs;
     private long reconnectMinMs = 1_000;
     private long reconnectMaxMs = 60_000;
     private long sendTimeoutMs = 10_000;
@@ -50,9 +54,9 @@ public class UplinkEndpoint extends DefaultEndpoint {
 
     @Override
     public Producer createProducer() {
-        if (!action.equals("send") && !action.equals("close")) {
+        if (!action.equals("send") && !action.equals("close") && !action.equals("stats")) {
             throw new IllegalArgumentException("uplink:" + name + " option action [" + action
-                + "] must be send or close");
+                + "] must be send, close or stats");
         }
         UplinkProducer producer = new UplinkProducer(this);
         return synchronous ? new SynchronousDelegateProducer(producer) : producer;
@@ -68,22 +72,17 @@ public class UplinkEndpoint extends DefaultEndpoint {
     }
 
     private Connection.Options options() {
-        URI uri;
-        try {
-            uri = new URI(url == null ? "" : url.trim());
-        } catch (URISyntaxException e) {
-            throw new IllegalArgumentException("uplink url [" + url + "] is not a URL: " + e.getMessage(), e);
-        }
-        if (!"wss".equalsIgnoreCase(uri.getScheme())) {
-            throw new IllegalArgumentException("uplink url [" + url + "] must start with wss://: the uplink is never"
-                + " sent without TLS, not even to localhost; set uplink.url");
-        }
-        if (uri.getHost() == null || uri.getUserInfo() != null || uri.getRawQuery() != null || uri.getFragment() != null) {
-            throw new IllegalArgumentException("uplink url [" + url + "] must be wss://host[:port]/path, without user,"
-                + " query or fragment: the token comes from tokenFile; set uplink.url");
+        List<Connection.Address> addresses = new ArrayList<>();
+        for (String one : (url == null ? "" : url).split(",")) {
+            if (!one.isBlank() || addresses.isEmpty()) {
+                addresses.add(address(one.trim()));
+            }
         }
         positive("connectTimeoutMs", connectTimeoutMs);
         positive("pingMs", pingMs);
+        if (probeMs < 0) {
+            throw new IllegalArgumentException("uplink option probeMs [" + probeMs + "] must not be below 0");
+        }
         positive("reconnectMinMs", reconnectMinMs);
         positive("sendTimeoutMs", sendTimeoutMs);
         positive("ackTimeoutMs", ackTimeoutMs);
@@ -97,10 +96,27 @@ public class UplinkEndpoint extends DefaultEndpoint {
             throw new IllegalArgumentException("uplink clientCert [" + clientCert + "] and clientKey [" + clientKey
                 + "] must be given together, or neither");
         }
-        return new Connection.Options(name, uri.getHost(), uri.getPort() < 0 ? 443 : uri.getPort(),
-            uri.getRawPath() == null || uri.getRawPath().isEmpty() ? "/" : uri.getRawPath(), path(tokenFile), path(caFile),
-            path(clientCert), path(clientKey), connectTimeoutMs, pingMs, reconnectMinMs, reconnectMaxMs, sendTimeoutMs,
-            ackTimeoutMs, maxFrameBytes, maxInFlight);
+        return new Connection.Options(name, List.copyOf(addresses), file(tokenFile), file(caFile), file(clientCert), file(clientKey),
+            connectTimeoutMs, pingMs, probeMs, reconnectMinMs, reconnectMaxMs, sendTimeoutMs, ackTimeoutMs, maxFrameBytes, maxInFlight);
+    }
+
+    private Connection.Address address(String one) {
+        URI uri;
+        try {
+            uri = new URI(one);
+        } catch (URISyntaxException e) {
+            throw new IllegalArgumentException("uplink url [" + one + "] is not a URL: " + e.getMessage(), e);
+        }
+        if (!"wss".equalsIgnoreCase(uri.getScheme())) {
+            throw new IllegalArgumentException("uplink url [" + one + "] must start with wss://: the uplink is never"
+                + " sent without TLS, not even to localhost; set uplink.url");
+        }
+        if (uri.getHost() == null || uri.getUserInfo() != null || uri.getRawQuery() != null || uri.getFragment() != null) {
+            throw new IllegalArgumentException("uplink url [" + one + "] must be wss://host[:port]/path, without user,"
+                + " query or fragment: the token comes from tokenFile; set uplink.url");
+        }
+        String whole = (uri.getRawPath() == null ? "" : uri.getRawPath()) + (path == null ? "" : path.trim());
+        return new Connection.Address(uri.getHost(), uri.getPort() < 0 ? 443 : uri.getPort(), whole.isEmpty() ? "/" : whole);
     }
 
     private static void positive(String option, long value) {
@@ -113,7 +129,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return value == null || value.isBlank();
     }
 
-    private static Path path(String value) {
+    private static Path file(String value) {
         return empty(value) ? null : Path.of(value.trim());
     }
 
@@ -121,9 +137,21 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return url;
     }
 
-    /** Where the cloud listens: {@code wss://host[:port]/path}. Nothing but {@code wss} is taken. */
+    /**
+     * Where the cloud listens: {@code wss://host[:port]/path}, or several of these with commas between them, for a cloud of several
+     * replicas: after a failure the next one is tried. Nothing but {@code wss} is taken.
+     */
     public void setUrl(String url) {
         this.url = url;
+    }
+
+    public String getPath() {
+        return path;
+    }
+
+    /** What is put behind each address of {@code url}. */
+    public void setPath(String path) {
+        this.path = path;
     }
 
     public String getTokenFile() {
@@ -178,6 +206,18 @@ public class UplinkEndpoint extends DefaultEndpoint {
     /** Time between pings. The connection is ended when two in a row had no answer and nothing else came either. */
     public void setPingMs(long pingMs) {
         this.pingMs = pingMs;
+    }
+
+    public long getProbeMs() {
+        return probeMs;
+    }
+
+    /**
+     * A ping or a frame that nothing followed for this time is followed by a second ping; after the same time again, and what the bytes
+     * under way may take, the connection is ended. 0: only by {@code pingMs}, {@code sendTimeoutMs} and {@code ackTimeoutMs}.
+     */
+    public void setProbeMs(long probeMs) {
+        this.probeMs = probeMs;
     }
 
     public long getReconnectMinMs() {
@@ -265,7 +305,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return action;
     }
 
-    /** Producer: {@code send} the body, or {@code close} the session named by header CaravanSession. */
+    /** Producer: {@code send} the body, {@code close} the session, both of header CaravanSession, or send {@code stats}: the body, a Map, and more. */
     public void setAction(String action) {
         this.action = action;
     }

@@ -57,6 +57,11 @@ final class UplinkProducer extends DefaultAsyncProducer {
             connection.disconnect(session, "closed by route " + exchange.getFromRouteId());
             return null;
         }
+        if (endpoint.getAction().equals("stats")) {
+            Map<String, Object> facts = StatsFacts.of(endpoint.getCamelContext());
+            message.getMandatoryBody(Map.class).forEach((name, value) -> facts.put(String.valueOf(name), value));
+            return connection.stats(session, facts);
+        }
         Object body = frame(message);
         if (!message.getHeader(UplinkConsumer.AWAIT_ACK, endpoint.isAwaitAck(), boolean.class)) {
             return connection.send(session, body, null);

@@ -6,8 +6,13 @@ import com.zaxxer.hikari.HikariDataSource;
 import io.caravan.runtime.Config;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.vertx.core.Vertx;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.stream.Stream;
+import java.util.regex.Pattern;
+import java.util.regex.Matcher;
+import java.io.IOException;
 import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.Statement;
@@ -56,10 +61,14 @@ final class Box implements AutoCloseable {
     Box(String role, Path file, Map<String, String> keys, String... extraSql) throws Exception {
         this.keys = new HashMap<>(keys);
         this.keys.put("container.role", role);
-        Map.ofEntries(Map.entry("uplink.tls.client.auth", "none"), Map.entry("uplink.tls.client.ca.file", ""), Map.entry("uplink.tls.crl.file", ""),
+        Map.ofEntries(Map.entry("uplink.registry", "file"), Map.entry("uplink.tls.client.auth", "none"), Map.entry("uplink.tls.client.ca.file", ""), Map.entry("uplink.tls.crl.file", ""),
             Map.entry("uplink.handshake.timeout.ms", "10000"), Map.entry("uplink.handshake.per.s", "0"),
             Map.entry("uplink.handshake.address.per.s", "0"), Map.entry("uplink.strangers.max", "200"), Map.entry("uplink.lock.failures", "0"),
-            Map.entry("uplink.lock.address.failures", "0"), Map.entry("uplink.lock.ms", "60000")).forEach(this.keys::putIfAbsent);
+            Map.entry("uplink.lock.address.failures", "0"), Map.entry("uplink.lock.ms", "60000"),
+            Map.entry("uplink.backlog.rows", "10000"), Map.entry("uplink.backlog.gateway.rows", "1000"), Map.entry("uplink.backlog.rows.per.s", "0"),
+            Map.entry("uplink.backlog.tick.ms", "50"), Map.entry("uplink.probe.ms", "0"), Map.entry("store.type", "sqlite"),
+            Map.entry("replica.heartbeat.ms", "100"), Map.entry("replica.timeout.ms", "1000"), Map.entry("replica.address", "")).forEach(this.keys::putIfAbsent);
+        defaults(role);
         Files.createDirectories(file.getParent());
         boolean fresh = !Files.exists(file);
         SQLiteConfig write = new SQLiteConfig();
@@ -70,8 +79,14 @@ final class Box implements AutoCloseable {
         write.setGetGeneratedKeys(false);
         writer = pool(file, write, 1);
         if (fresh) {
-            execute(Files.readString(REPO.resolve("bundles/wal/src/main/resources/io/caravan/wal/" + role + "-1.sql")));
+            for (int version = 1; version <= (role.equals("cloud") ? 3 : 1); version++) {
+                execute(Files.readString(REPO.resolve("bundles/wal/src/main/resources/io/caravan/wal/" + role + "-" + version + ".sql")));
+            }
             execute("INSERT INTO meta (one, log_id, created_at_ms) VALUES (1, lower(hex(randomblob(16))), 0)");
+            if (role.equals("cloud")) {
+                // Rows wait in the inbox for everybody who has a cursor; here only the store has routes.
+                execute("DELETE FROM sink_range WHERE sink <> 'store'");
+            }
         }
         execute("UPDATE sink_range SET inflight_seq = acked_seq");
         for (String sql : extraSql) {
@@ -81,6 +96,21 @@ final class Box implements AutoCloseable {
         read.setReadOnly(true);
         read.setBusyTimeout(5_000);
         reader = pool(file, read, 2);
+    }
+
+    /** What is declared and not set here. */
+    private void defaults(String role) throws IOException {
+        Pattern key = Pattern.compile("^([a-z0-9.]+): \\{type: \\w+(?:, default: (?:\"([^\"]*)\"|([^,}]*)))?");
+        try (Stream<Path> files = Files.list(REPO.resolve("config/" + role + "/keys"))) {
+            for (Path one : files.toList()) {
+                for (String line : Files.readAllLines(one)) {
+                    Matcher found = key.matcher(line);
+                    if (found.find()) {
+                        keys.putIfAbsent(found.group(1), found.group(2) != null ? found.group(2) : found.group(3) != null ? found.group(3) : "");
+                    }
+                }
+            }
+        }
     }
 
     private static HikariDataSource pool(Path file, SQLiteConfig config, int size) {
@@ -96,6 +126,9 @@ final class Box implements AutoCloseable {
 
     Box start(String... routeFiles) throws Exception {
         Properties properties = new Properties();
+        try (InputStream words = Files.newInputStream(REPO.resolve("bundles/wal/src/main/resources/io/caravan/wal/sql-sqlite.properties"))) {
+            properties.load(words);
+        }
         properties.putAll(keys);
         camel.getPropertiesComponent().setInitialProperties(properties);
         camel.getShutdownStrategy().setTimeout(5);
@@ -104,6 +137,7 @@ final class Box implements AutoCloseable {
         camel.getRegistry().bind("writer", writer);
         camel.getRegistry().bind("reader", reader);
         camel.getRegistry().bind("transaction", transaction());
+        camel.getRegistry().bind("sinks", new NoSinks());
         module = new UplinkModule().start(camel, config());
         if (keys.containsKey("http.port")) {
             VertxPlatformHttpServerConfiguration http = new VertxPlatformHttpServerConfiguration();
@@ -121,6 +155,13 @@ final class Box implements AutoCloseable {
         }
         camel.start();
         return this;
+    }
+
+    /** Nobody but the store wants the rows. */
+    public static final class NoSinks {
+        public String signals() {
+            return "";
+        }
     }
 
     private TransactedPolicy transaction() {

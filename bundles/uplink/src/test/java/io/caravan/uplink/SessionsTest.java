@@ -60,6 +60,8 @@ class SessionsTest {
 
     Box cloud;
     Path gateways;
+    Path store;
+    String backlogRows = "600";
     int port;
 
     @BeforeAll
@@ -81,13 +83,15 @@ class SessionsTest {
         cloud = null;
         allow("gw-1 = sha256:" + sha256("one"), "gw-2 = sha256:" + sha256("two").toUpperCase());
         port = UplinkRoutesTest.free();
-        cloud = new Box("cloud", here.resolve("cloud.db"), Map.ofEntries(
+        store = here.resolve("cloud.db");
+        cloud = new Box("cloud", store, Map.ofEntries(
             Map.entry("uplink.host", "127.0.0.1"), Map.entry("uplink.port", "" + port),
             Map.entry("uplink.gateways.file", gateways.toString()),
             Map.entry("uplink.tls.cert", certs.cert("server")), Map.entry("uplink.tls.key", certs.key("server")),
             Map.entry("uplink.max.frame.bytes", "" + MAX_FRAME), Map.entry("uplink.max.inflated.bytes", "300000"),
             Map.entry("uplink.max.batch.rows", "100"), Map.entry("uplink.sessions.max", "2"),
             Map.entry("uplink.idle.timeout.ms", "30000"), Map.entry("uplink.tick.ms", "200"),
+            Map.entry("uplink.backlog.rows", backlogRows), Map.entry("uplink.backlog.gateway.rows", "200"),
             Map.entry("store.batch.rows", "1000"), Map.entry("store.tick.ms", "500"), Map.entry("inbox.keep.ms", "0")));
         cloud.start("cloud/uplink", "cloud/inbox", "cloud/bus");
     }
@@ -288,7 +292,7 @@ class SessionsTest {
         assertEquals(2, young.next().getInteger("last"));
         assertEquals(2, inbox());
         await().during(Duration.ofMillis(500)).atMost(Duration.ofSeconds(5)).until(() ->
-            cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'") == 1);
+            cloud.number("SELECT session_id IS NOT NULL FROM gateway WHERE gateway_id = 'gw-1'") == 1);
     }
 
     @Test
@@ -451,12 +455,30 @@ class SessionsTest {
 
     @Test
     void who_is_connected_is_written_down() throws Exception {
-        cloud.execute("INSERT INTO gateway VALUES ('ghost', 'l', '1', 1, 0, 0)");
+        cloud.execute("INSERT INTO gateway (gateway_id, log_id, version, first_seen_ms, last_seen_ms, replica_id, session_id)"
+            + " SELECT 'ghost', 'l', '1', 0, 0, replica_id, 'none' FROM replica");
         Client gateway = welcomed();
-        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'ghost'") == 0);
-        assertEquals(1, cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'"));
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT session_id IS NOT NULL FROM gateway WHERE gateway_id = 'ghost'") == 0);
+        assertEquals(1, cloud.number("SELECT session_id IS NOT NULL FROM gateway WHERE gateway_id = 'gw-1'"));
         gateway.socket.close();
-        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT connected FROM gateway WHERE gateway_id = 'gw-1'") == 0);
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number("SELECT session_id IS NOT NULL FROM gateway WHERE gateway_id = 'gw-1'") == 0);
+    }
+
+    @Test
+    void who_was_connected_before_a_crash_is_not_connected() throws Exception {
+        String connected = "SELECT count(*) FROM gateway g JOIN replica p ON p.replica_id = g.replica_id AND p.until_ms > unixepoch() * 1000";
+        welcomed();
+        assertEquals(1, cloud.number(connected));
+        // A crash writes nothing: what stands here is the session of a process that is gone.
+        cloud.execute("CREATE TABLE before AS SELECT replica_id, session_id FROM gateway");
+        cloud.close();
+        cloud = new Box("cloud", store, cloud.keys, "UPDATE gateway SET replica_id = (SELECT replica_id FROM before), session_id = (SELECT session_id FROM before)");
+        assertEquals(1, cloud.number(connected), "nobody has looked yet");
+        cloud.start("cloud/uplink", "cloud/inbox", "cloud/bus");
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.number(connected) == 0);
+        assertEquals(1, cloud.number("SELECT count(*) FROM replica"));
+        welcomed();
+        assertEquals(1, cloud.number(connected));
     }
 
     private Sessions sessions() {
@@ -468,7 +490,7 @@ class SessionsTest {
         Client client = client();
         client.text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-1\",\"log_id\":\"log\",\"version\":\"9\","
             + "\"time_ms\":1,\"ranges\":[],\"features\":[\"command\",\"from-the-future\"],\"unheard_of\":{}}");
-        assertEquals(new JsonArray().add("command"), client.next().getJsonArray("features"));
+        assertEquals(new JsonArray().add("command").add("credit"), client.next().getJsonArray("features"));
         await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().containsKey("gw-1"));
         return client;
     }
@@ -577,5 +599,84 @@ class SessionsTest {
         assertEquals(70, cloud.meters.get("caravan.sessions.missing.rows").counter().count());
         gateway.binary(gzip(batch(1, 70, 80)));
         assertEquals(80, gateway.next().getInteger("last"));
+    }
+
+    /** Welcomed, with feature credit. */
+    private Client credited(String id, String token) throws Exception {
+        Client client = new Client("/uplink/" + id, token, "caravan.v1");
+        client.text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"" + id + "\",\"log_id\":\"log\",\"version\":\"9\","
+            + "\"time_ms\":1,\"ranges\":[],\"features\":[\"credit\"]}");
+        assertEquals("welcome", client.next().getString("type"));
+        return client;
+    }
+
+    private static int credit(Client client) throws Exception {
+        JsonObject frame = client.next();
+        assertEquals("credit", frame.getString("type"), frame.encode());
+        return frame.getInteger("rows");
+    }
+
+    private static String historical(long first, long after, long last) {
+        return batch(first, after, last).replace("\"live\"", "\"historical\"");
+    }
+
+    /** 600 rows for both, 200 for one: the store does nothing here, so what is committed is not applied. */
+    @Test
+    void backlogIsSharedAndStopsWithTheStore() throws Exception {
+        Client first = credited("gw-1", "one");
+        first.text("{\"type\":\"backlog\",\"rows\":1000}");
+        assertEquals(100, credit(first));
+        assertEquals(100, credit(first));
+        Client second = credited("gw-2", "two");
+        second.text("{\"type\":\"backlog\",\"rows\":130}");
+        assertEquals(100, credit(second));
+        assertEquals(30, credit(second));
+        for (int sent = 0; sent < 400; sent += 100) {
+            first.binary(gzip(historical(1, sent, sent + 100)));
+            List<String> types = new ArrayList<>();
+            // What 130 rows of the other leave of 600: four pieces, two of which it had.
+            for (int i = 0; i < (sent < 200 ? 2 : 1); i++) {
+                types.add(first.next().getString("type"));
+            }
+            assertTrue(types.contains("ack") && (sent >= 200 || types.contains("credit")), types.toString());
+        }
+        assertEquals(400, inbox());
+        // Live rows need none.
+        first.binary(gzip(batch(10_000, 9_999, 10_050)));
+        assertEquals("ack", first.next().getString("type"));
+        assertEquals(0, cloud.meters.get("caravan.sessions.uncredited.rows").counter().count());
+        assertEquals(130, cloud.meters.get("caravan.sessions.credit.rows").gauge().value());
+        // The other one goes, and what it had is free; then the store gets on.
+        second.socket.close();
+        assertEquals(100, credit(first));
+        assertNull(first.received.poll(300, TimeUnit.MILLISECONDS));
+        cloud.execute("UPDATE sink_range SET acked_seq = 450, inflight_seq = 450 WHERE sink = 'store'");
+        assertEquals(100, credit(first));
+        first.binary(gzip(historical(1, 400, 500)));
+        List<JsonObject> two = List.of(first.next(), first.next());
+        assertEquals(Set.of("ack", "credit"), Set.of(two.get(0).getString("type"), two.get(1).getString("type")));
+    }
+
+    @Test
+    void backlogThatBreaksTheContractIsRefused() throws Exception {
+        Client old = welcomed();
+        old.text("{\"type\":\"backlog\",\"rows\":1}");
+        old.refused("bad_frame");
+        Client early = client();
+        early.text("{\"type\":\"backlog\",\"rows\":1}");
+        early.refused("bad_frame");
+        for (String rows : List.of("-1", "\"1\"", "1.5", "9223372036854775807", "null")) {
+            Client gateway = credited("gw-1", "one");
+            gateway.text("{\"type\":\"backlog\",\"rows\":" + rows + "}");
+            gateway.refused("bad_frame");
+        }
+        Client gateway = credited("gw-1", "one");
+        gateway.binary(gzip(historical(1, 0, 5)));
+        assertEquals("ack", gateway.next().getString("type"), "rows are never refused for want of credit");
+        gateway.text("{\"type\":\"backlog\",\"rows\":10}");
+        assertEquals(10, credit(gateway));
+        gateway.binary(gzip(historical(1, 5, 20)));
+        gateway.next();
+        assertEquals(5, cloud.meters.get("caravan.sessions.uncredited.rows").counter().count());
     }
 }

@@ -310,6 +310,49 @@ class UplinkTest {
     }
 
     @Test
+    void the_next_address_is_tried_after_a_failure() throws Exception {
+        try (Proxy second = new Proxy(server.actualPort())) {
+            List<Proxy> both = List.of(proxy, second);
+            uplink(Map.of("url", "wss://localhost:" + proxy.port() + ", wss://localhost:" + second.port(), "path", "/uplink/gw-1"));
+            opened();
+            Proxy here = both.stream().filter(p -> p.accepted.get() > 0).findFirst().orElseThrow();
+            Proxy there = both.get(1 - both.indexOf(here));
+            assertEquals(0, there.accepted.get(), "one connection at a time");
+            here.refuse(true);
+            here.cut();
+            assertEquals("close", events.poll(10, TimeUnit.SECONDS));
+            assertEquals("open", events.poll(10, TimeUnit.SECONDS));
+            assertEquals(1, there.accepted.get());
+            here.refuse(false);
+            there.refuse(true);
+            there.cut();
+            assertEquals("close", events.poll(10, TimeUnit.SECONDS));
+            assertEquals("open", events.poll(10, TimeUnit.SECONDS));
+            assertEquals("/uplink/gw-1", cloud().path());
+        }
+    }
+
+    /** The ack and the pings would take a minute each to tell. */
+    @Test
+    void silence_after_a_frame_is_probed_and_a_frozen_replica_left() throws Exception {
+        try (Proxy second = new Proxy(server.actualPort())) {
+            List<Proxy> both = List.of(proxy, second);
+            uplink(Map.of("url", "wss://localhost:" + proxy.port() + ",wss://localhost:" + second.port(), "path", "/uplink/gw-1", "pingMs", 60_000,
+                "ackTimeoutMs", 60_000, "probeMs", 300));
+            opened();
+            // No ack, but pongs: the cloud is busy, and the connection stays.
+            CompletableFuture<Exchange> busy = sent(session, new byte[] {1}, awaiting(1, 5));
+            await().during(Duration.ofMillis(1500)).atMost(Duration.ofSeconds(5)).until(() -> !busy.isDone() && events.isEmpty());
+            Proxy here = both.stream().filter(p -> p.accepted.get() > 0).findFirst().orElseThrow();
+            here.freeze(true);
+            assertTrue(failure(busy) instanceof UplinkClosedException);
+            assertEquals("close", events.poll(10, TimeUnit.SECONDS));
+            assertEquals("open", events.poll(10, TimeUnit.SECONDS));
+            assertEquals(1, both.get(1 - both.indexOf(here)).accepted.get());
+        }
+    }
+
+    @Test
     void starts_without_the_cloud_and_backs_off_with_jitter() throws Exception {
         proxy.refuse(true);
         List<Long> delays = new ArrayList<>();

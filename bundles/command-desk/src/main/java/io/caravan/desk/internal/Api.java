@@ -14,7 +14,9 @@ import io.caravan.desk.CommandDesk.Request;
 import io.caravan.desk.CommandDesk.Twin;
 import io.caravan.desk.DeskException;
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Grant;
 import io.caravan.runtime.HttpFeed;
+import io.caravan.runtime.Problem;
 import io.caravan.wal.StoreUnavailableException;
 import java.io.IOException;
 import java.time.DateTimeException;
@@ -96,6 +98,7 @@ public final class Api {
 
   /** GET .../commands */
   public void list(Exchange exchange) {
+    String[] next = {null};
     answer(exchange, () -> {
       String gateway = header(exchange, "gateway_id");
       String device = header(exchange, "device_id");
@@ -111,10 +114,17 @@ public final class Api {
         throw Rules.bad("/limit", "limit must be a whole number from 1");
       }
       ArrayNode all = Rules.JSON.createArrayNode();
-      desk.list(new Filter(gateway, device, open ? null : status, open), number(exchange, "after", 0), (int) limit)
-          .forEach(c -> all.add(Views.json(c)));
+      List<Command> found = desk.list(new Filter(gateway, device, open ? null : status, open), number(exchange, "after", 0), (int) limit + 1);
+      found.stream().limit(limit).forEach(c -> all.add(Views.json(c)));
+      if (found.size() > limit) {
+        next[0] = "</api/v1/devices/" + gateway + "/" + device + "/commands?" + (status == null ? "" : "status=" + status + "&") + "after="
+            + found.get((int) limit - 1).seq() + "&limit=" + limit + ">; rel=\"next\"";
+      }
       return text(all);
     });
+    if (next[0] != null) {
+      exchange.getMessage().setHeader("Link", next[0]);
+    }
   }
 
   /** GET .../commands/{command_id} */
@@ -155,7 +165,7 @@ public final class Api {
       // The header is what a browser adds by itself when it connects again, so it is the newer one.
       String last = header(exchange, "Last-Event-ID");
       long after = last == null ? number(exchange, "after", -1) : number(exchange, "Last-Event-ID", -1);
-      if (!desk.streams().add(client, new Filter(gateway, device, null, false), after < 0 ? desk.streams().newest() : after, config.getLong("command.stream.max.ms"),
+      if (!desk.streams().add(client, new Filter(gateway, device, null, false), exchange.getVariable("grant", Grant.class), after < 0 ? desk.streams().newest() : after, config.getLong("command.stream.max.ms"),
           (int) config.getLong("command.stream.max"))) {
         throw new StoreUnavailableException("as many follow as command.stream.max lets (" + config.getLong("command.stream.max") + ")", RETRY_S, null);
       }
@@ -247,11 +257,8 @@ public final class Api {
   }
 
   private static String refuse(Exchange exchange, int status, String error, String field, String message) {
-    ObjectNode node = Rules.JSON.createObjectNode().put("error", error).put("message", message);
-    if (field != null) {
-      node.put("field", field);
-    }
-    return respond(exchange, status, Views.text(node));
+    Problem.answer(exchange, status, error, field, message);
+    return exchange.getMessage().getBody(String.class);
   }
 
   private static String respond(Exchange exchange, int status, String body) {

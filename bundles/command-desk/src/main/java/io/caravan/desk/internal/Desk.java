@@ -28,6 +28,7 @@ import java.util.concurrent.CompletionStage;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.function.UnaryOperator;
 import javax.sql.DataSource;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -47,6 +48,10 @@ public final class Desk implements CommandDesk, AutoCloseable {
   private static final long SILENCE_LOOK_MS = 5_000;
   private static final int RETRY_S = 2;
   private static final long STOP_MS = 10_000;
+  private static final String CANCELS = "SELECT gateway_id, command_id, cancel_requested_by FROM command WHERE final_at_ms IS NULL"
+      + " AND cancel_requested_at_ms IS NOT NULL ORDER BY gateway_id, seq LIMIT 10000";
+  private static final String UNSENT =
+      "SELECT DISTINCT gateway_id FROM command WHERE final_at_ms IS NULL AND transmissions = 0 ORDER BY gateway_id";
 
   private sealed interface Work {
     CompletableFuture<?> stage();
@@ -68,6 +73,8 @@ public final class Desk implements CommandDesk, AutoCloseable {
     long sweepBefore = Long.MAX_VALUE;
     long againAt;
     volatile boolean more;
+    /** Commands that this connection was asked to take back. */
+    Set<String> asked = new HashSet<>();
 
     Lane(String session) {
       this.session = session;
@@ -85,6 +92,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
   private final Rules rules;
   private final Streams streams;
   private final Meters meters;
+  private final Words words;
   private final Thread thread = new Thread(this::run, "caravan-command-desk");
 
   private final Object lock = new Object();
@@ -96,8 +104,22 @@ public final class Desk implements CommandDesk, AutoCloseable {
   private final Set<String> gateways = new HashSet<>();
   private long silenceLookedAt = Long.MIN_VALUE;
 
-  /** @param links null from it: no gateway can be connected now */
-  public Desk(DataSource writer, DataSource reader, Supplier<Links> links, Config config, Clock clock, MeterRegistry registry) {
+  /** What the two stores say differently: made of the placeholders that routes have, once. */
+  private record Words(String lock, String notice, String silent) {
+    Words(UnaryOperator<String> dialect) {
+      this(dialect.apply("{{sql.command.lock}}"), dialect.apply("SELECT {{sql.notify}}('caravan', CAST(? AS TEXT))"),
+          dialect.apply("final_at_ms IS NULL AND (transmissions > 0 OR gateway_revision > 0)"
+              + " AND {{sql.greatest}}(expires_at_ms, updated_at_ms) <= ?"));
+    }
+  }
+
+  /**
+   * @param links   null from it: no gateway can be connected now
+   * @param dialect puts the store's words in the place of {@code {{sql.*}}}
+   */
+  public Desk(DataSource writer, DataSource reader, Supplier<Links> links, Config config, Clock clock, MeterRegistry registry,
+      UnaryOperator<String> dialect) {
+    words = new Words(dialect);
     this.writer = writer;
     this.reader = reader;
     this.links = links;
@@ -239,6 +261,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
     try (Connection connection = writer.getConnection()) {
       connection.setAutoCommit(false);
       try (Turn turn = new Turn(connection, now, parcels)) {
+        turn.begin();
         for (Work work : group) {
           if (work instanceof Submit submit) {
             answers.add(turn.submit(submit));
@@ -250,6 +273,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
           turn.end();
           turn.dispatch();
         }
+        turn.tellOthers();
         connection.commit();
       } catch (SQLException | RuntimeException e) {
         rollback(connection);
@@ -316,8 +340,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
         return true;
       }
       if (now - silenceLookedAt >= SILENCE_LOOK_MS || now < silenceLookedAt || silenceLookedAt == Long.MIN_VALUE) {
-        if (exists(connection, "SELECT 1 FROM command WHERE final_at_ms IS NULL AND (transmissions > 0 OR gateway_revision > 0)"
-            + " AND max(expires_at_ms, updated_at_ms) <= ? LIMIT 1", now - silence())) {
+        if (exists(connection, "SELECT 1 FROM command WHERE " + words.silent + " LIMIT 1", now - silence())) {
           return true;
         }
         silenceLookedAt = now;
@@ -328,12 +351,18 @@ public final class Desk implements CommandDesk, AutoCloseable {
           return true;
         }
       }
-      try (PreparedStatement unsent = connection.prepareStatement(
-          "SELECT DISTINCT gateway_id FROM command WHERE final_at_ms IS NULL AND transmissions = 0 ORDER BY gateway_id");
-          ResultSet rows = unsent.executeQuery()) {
+      try (PreparedStatement unsent = connection.prepareStatement(UNSENT); ResultSet rows = unsent.executeQuery()) {
         while (rows.next()) {
           Lane lane = lanes.get(rows.getString(1));
           if (lane != null && lane.underWay.get() < UNDER_WAY) {
+            return true;
+          }
+        }
+      }
+      try (PreparedStatement wanted = connection.prepareStatement(CANCELS); ResultSet rows = wanted.executeQuery()) {
+        while (rows.next()) {
+          Lane lane = lanes.get(rows.getString(1));
+          if (lane != null && lane.swept && lane.underWay.get() < UNDER_WAY && !lane.asked.contains(rows.getString(2))) {
             return true;
           }
         }
@@ -365,6 +394,8 @@ public final class Desk implements CommandDesk, AutoCloseable {
     private final Map<String, PreparedStatement> statements = new HashMap<>();
     /** Gateways to which a new command may go at once, as no older one waits. */
     private final Map<String, Boolean> direct = new HashMap<>();
+    private boolean told;
+    private boolean elsewhere;
     private final Map<String, Long> open = new HashMap<>();
 
     Turn(Connection connection, long now, Map<String, Parcel> parcels) {
@@ -383,6 +414,21 @@ public final class Desk implements CommandDesk, AutoCloseable {
         statement.setObject(i + 1, values[i]);
       }
       return statement;
+    }
+
+    /** Replicas take turns: commands leave, and events are told, in the order of their numbers, so that must be the order of commits. */
+    void begin() throws SQLException {
+      exists(words.lock);
+    }
+
+    /** Goes out with the commit. */
+    void tellOthers() throws SQLException {
+      if (elsewhere) {
+        exists(words.notice, "command");
+      }
+      if (told) {
+        exists(words.notice, "command-told");
+      }
     }
 
     /** @return what tells the caller, once it is committed */
@@ -412,7 +458,8 @@ public final class Desk implements CommandDesk, AutoCloseable {
       }
       open.put(c.gatewayId(), waiting + 1);
       Lane lane = lanes.get(c.gatewayId());
-      boolean goes = lane != null && lane.swept && lane.underWay.get() < UNDER_WAY && direct(c.gatewayId());
+      boolean goes = lane != null && lane.swept && lane.underWay.get() < UNDER_WAY && direct(c.gatewayId(), lane);
+      elsewhere |= !goes;
       sql("INSERT INTO command (gateway_id, command_id, device_id, name, arguments, units, precondition, content_hash, origin, issued_by,"
           + " trace_context, status, created_at_ms, expires_at_ms, transmissions, transmitted_at_ms, updated_at_ms)"
           + " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ACCEPTED', ?, ?, ?, ?, ?)",
@@ -448,10 +495,11 @@ public final class Desk implements CommandDesk, AutoCloseable {
       }
     }
 
-    private boolean direct(String gatewayId) throws SQLException {
+    private boolean direct(String gatewayId, Lane lane) throws SQLException {
       Boolean known = direct.get(gatewayId);
       if (known == null) {
-        known = !exists("SELECT 1 FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND transmissions = 0 LIMIT 1", gatewayId);
+        known = exists("SELECT 1 FROM gateway WHERE gateway_id = ? AND session_id = ?", gatewayId, lane.session)
+            && !exists("SELECT 1 FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND transmissions = 0 LIMIT 1", gatewayId);
         direct.put(gatewayId, known);
       }
       return known;
@@ -473,8 +521,10 @@ public final class Desk implements CommandDesk, AutoCloseable {
         sql("UPDATE command SET cancel_requested_at_ms = ?, cancel_requested_by = ? WHERE seq = ? AND cancel_requested_at_ms IS NULL",
             now, work.by, c.seq()).executeUpdate();
         Lane lane = lanes.get(c.gatewayId());
+        elsewhere |= lane == null;
         if (lane != null && lane.underWay.get() < UNDER_WAY) {
           parcel(c.gatewayId(), lane).cancels.computeIfAbsent(work.by, b -> new ArrayList<>()).add(c.id());
+          lane.asked.add(c.id());
         }
         outcome = Outcome.ASKED;
       }
@@ -487,9 +537,8 @@ public final class Desk implements CommandDesk, AutoCloseable {
       finish("SELECT seq, gateway_id, command_id, device_id FROM command WHERE final_at_ms IS NULL AND transmissions = 0"
           + " AND gateway_revision = 0 AND expires_at_ms <= ? ORDER BY seq", now, "EXPIRED", "expired",
           "the gateway did not connect before its time was over");
-      finish("SELECT seq, gateway_id, command_id, device_id FROM command WHERE final_at_ms IS NULL AND (transmissions > 0 OR gateway_revision > 0)"
-          + " AND max(expires_at_ms, updated_at_ms) <= ? ORDER BY seq", now - silence(), "INDETERMINATE", "gateway_silent",
-          "the gateway may have it and has not said what became of it");
+      finish("SELECT seq, gateway_id, command_id, device_id FROM command WHERE " + words.silent + " ORDER BY seq", now - silence(),
+          "INDETERMINATE", "gateway_silent", "the gateway may have it and has not said what became of it");
     }
 
     private void finish(String select, long bound, String status, String reason, String detail) throws SQLException {
@@ -514,9 +563,16 @@ public final class Desk implements CommandDesk, AutoCloseable {
     private void event(String gatewayId, String id, String deviceId, String status, String reason, String detail) throws SQLException {
       sql("INSERT INTO command_event (gateway_id, command_id, device_id, status, reason, detail, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
           gatewayId, id, deviceId, status, reason, detail, now).executeUpdate();
+      told = true;
     }
 
     void dispatch() throws SQLException {
+      Set<String> unsent = new HashSet<>();
+      try (ResultSet row = sql(UNSENT).executeQuery()) {
+        while (row.next()) {
+          unsent.add(row.getString(1));
+        }
+      }
       for (Map.Entry<String, Lane> entry : lanes.entrySet()) {
         Lane lane = entry.getValue();
         lane.more = false;
@@ -532,17 +588,18 @@ public final class Desk implements CommandDesk, AutoCloseable {
         }
         int count;
         if (lane.swept) {
-          count = hand(gatewayId, lane, "transmissions = 0", 0, Long.MIN_VALUE);
+          count = unsent.contains(gatewayId) ? hand(gatewayId, lane, "transmissions = 0", 0, Long.MIN_VALUE) : 0;
         } else {
           count = hand(gatewayId, lane, "gateway_revision = 0", lane.sweptTo, lane.sweepBefore);
           if (count < CHUNK) {
             lane.swept = true;
             lane.againAt = now + config.getLong("command.resend.ms");
-            cancels(gatewayId, lane);
+            lane.asked.clear();
           }
         }
         lane.more = count == CHUNK;
       }
+      cancels();
     }
 
     /** @return how many were taken */
@@ -551,8 +608,10 @@ public final class Desk implements CommandDesk, AutoCloseable {
       List<Object[]> taken = new ArrayList<>();
       try (ResultSet row = sql("SELECT seq, command_id, device_id, name, arguments, units, precondition, expires_at_ms, issued_by,"
           + " trace_context, cancel_requested_at_ms FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND " + which
-          + " AND seq > ? AND (transmissions = 0 OR transmitted_at_ms <= ?) ORDER BY seq LIMIT " + CHUNK, gatewayId, after, sentBefore)
-          .executeQuery()) {
+          + " AND seq > ? AND (transmissions = 0 OR transmitted_at_ms <= ?)"
+          // The gateway has a newer connection, here or at another replica: they are that one's.
+          + " AND EXISTS (SELECT 1 FROM gateway g WHERE g.gateway_id = command.gateway_id AND g.session_id = ?)"
+          + " ORDER BY seq LIMIT " + CHUNK, gatewayId, after, sentBefore, lane.session).executeQuery()) {
         List<String> commands = new ArrayList<>();
         while (row.next()) {
           count++;
@@ -575,13 +634,21 @@ public final class Desk implements CommandDesk, AutoCloseable {
       return count;
     }
 
-    private void cancels(String gatewayId, Lane lane) throws SQLException {
-      try (ResultSet row = sql("SELECT command_id, cancel_requested_by FROM command WHERE gateway_id = ? AND final_at_ms IS NULL"
-          + " AND cancel_requested_at_ms IS NOT NULL ORDER BY seq LIMIT 10000", gatewayId).executeQuery()) {
+    /** What was asked at another replica, or of another connection. */
+    private void cancels() throws SQLException {
+      Map<String, Set<String>> open = new HashMap<>();
+      try (ResultSet row = sql(CANCELS).executeQuery()) {
         while (row.next()) {
-          parcel(gatewayId, lane).cancels.computeIfAbsent(row.getString(2), b -> new ArrayList<>()).add(row.getString(1));
+          Lane lane = lanes.get(row.getString(1));
+          if (lane != null && lane.swept && lane.underWay.get() < UNDER_WAY) {
+            open.computeIfAbsent(row.getString(1), g -> new HashSet<>()).add(row.getString(2));
+            if (!lane.asked.contains(row.getString(2))) {
+              parcel(row.getString(1), lane).cancels.computeIfAbsent(row.getString(3), b -> new ArrayList<>()).add(row.getString(2));
+            }
+          }
         }
       }
+      open.forEach((gatewayId, ids) -> lanes.get(gatewayId).asked = ids);
     }
 
     private Parcel parcel(String gatewayId, Lane lane) {

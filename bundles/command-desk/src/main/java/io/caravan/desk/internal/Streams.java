@@ -4,6 +4,7 @@ package io.caravan.desk.internal;
 import io.caravan.desk.CommandDesk.Event;
 import io.caravan.desk.CommandDesk.Filter;
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Grant;
 import io.caravan.wal.StoreUnavailableException;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
@@ -32,6 +33,19 @@ final class Streams implements AutoCloseable {
   /** Ids looked through for one follower at a time, so that one that asks for much does not hold up the others. */
   private static final long STRETCH = 20_000;
   private static final long STOP_MS = 5_000;
+  private static final long ASK_NS = TimeUnit.MILLISECONDS.toNanos(500);
+  /** Of who is a part of this cloud. */
+  private static final Grant ALL = new Grant() {
+    @Override
+    public boolean valid() {
+      return true;
+    }
+
+    @Override
+    public boolean sees(String gatewayId) {
+      return true;
+    }
+  };
 
   /** Somebody who follows. Called by the one thread, but {@link #isClosed}. */
   interface Follower {
@@ -66,13 +80,16 @@ final class Streams implements AutoCloseable {
   private static final class Place {
     final Follower follower;
     final Filter filter;
+    final Grant grant;
     final long endsAtNs;
     long cursor;
     long toldAtNs = System.nanoTime();
+    long askedAtNs = toldAtNs;
 
-    Place(Follower follower, Filter filter, long cursor, long endsAtNs) {
+    Place(Follower follower, Filter filter, Grant grant, long cursor, long endsAtNs) {
       this.follower = follower;
       this.filter = filter;
+      this.grant = grant;
       this.cursor = cursor;
       this.endsAtNs = endsAtNs;
     }
@@ -115,17 +132,18 @@ final class Streams implements AutoCloseable {
   }
 
   /**
+   * @param grant what it may see, asked again and again; null: everything
    * @param after id of the last event it knows
    * @param maxMs it is ended after so long; {@link Long#MAX_VALUE}: never
    * @return false: as many as may follow already
    */
-  boolean add(Follower follower, Filter filter, long after, long maxMs, int most) {
+  boolean add(Follower follower, Filter filter, Grant grant, long after, long maxMs, int most) {
     synchronized (lock) {
       if (stopping || places.size() >= most) {
         return false;
       }
       long endsAt = maxMs == Long.MAX_VALUE ? Long.MAX_VALUE : System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(maxMs);
-      places.add(new Place(follower, filter, after, endsAt));
+      places.add(new Place(follower, filter, grant == null ? ALL : grant, after, endsAt));
       woken = true;
       lock.notifyAll();
       return true;
@@ -147,7 +165,7 @@ final class Streams implements AutoCloseable {
 
   AutoCloseable watch(Filter filter, long after, Consumer<Event> each) {
     Watcher watcher = new Watcher(each);
-    if (!add(watcher, filter, after < 0 ? newest() : after, Long.MAX_VALUE, Integer.MAX_VALUE)) {
+    if (!add(watcher, filter, null, after < 0 ? newest() : after, Long.MAX_VALUE, Integer.MAX_VALUE)) {
       throw new IllegalStateException("the desk of commands is closed");
     }
     return () -> watcher.closed = true;
@@ -227,6 +245,8 @@ final class Streams implements AutoCloseable {
       tail = -1;
       return false;
     }
+    // Somebody's rights end although nothing happens.
+    places.forEach(Streams::ask);
     boolean more = false;
     try (Connection connection = reader.getConnection()) {
       more = read(connection);
@@ -253,6 +273,16 @@ final class Streams implements AutoCloseable {
       }
     }
     return more;
+  }
+
+  private static void ask(Place place) {
+    long now = System.nanoTime();
+    if (now - place.askedAtNs >= ASK_NS) {
+      place.askedAtNs = now;
+      if (!place.grant.valid()) {
+        place.follower.end();
+      }
+    }
   }
 
   private void tell(Place place, List<Told> events, long now) {
@@ -289,7 +319,7 @@ final class Streams implements AutoCloseable {
       for (Told told : recent) {
         if (told.event.id() > place.cursor) {
           place.cursor = told.event.id();
-          if (matches(place.filter, told.event)) {
+          if (matches(place, told.event)) {
             next.add(told);
             if (next.size() == CHUNK) {
               return next;
@@ -306,15 +336,17 @@ final class Streams implements AutoCloseable {
     List<Event> old = Desk.select(connection, Views.EVENT + "WHERE id > ? AND id <= ? AND gateway_id = coalesce(?, gateway_id)"
         + " AND device_id = coalesce(?, device_id) ORDER BY id LIMIT " + CHUNK, Views::event, place.cursor, to, place.filter.gatewayId(),
         place.filter.deviceId());
-    old.forEach(e -> next.add(new Told(e)));
+    old.stream().filter(e -> place.grant.sees(e.gatewayId())).forEach(e -> next.add(new Told(e)));
     place.cursor = old.size() == CHUNK ? old.get(CHUNK - 1).id() : to;
     return next;
   }
 
-  private static boolean matches(Filter filter, Event event) {
+  private static boolean matches(Place place, Event event) {
+    Filter filter = place.filter;
     return (filter.gatewayId() == null || filter.gatewayId().equals(event.gatewayId()))
         && (filter.deviceId() == null || filter.deviceId().equals(event.deviceId()))
-        && (filter.status() == null || filter.status().equals(event.status()));
+        && (filter.status() == null || filter.status().equals(event.status()))
+        && place.grant.sees(event.gatewayId());
   }
 
   @Override

@@ -28,6 +28,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.security.cert.CertificateException;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -57,6 +58,10 @@ import org.slf4j.LoggerFactory;
  * is ended. A peer that takes frames and never acks them is ended by the ack timeout. A slow route is no dead peer:
  * when {@value #EVENTS_MAX} events wait for it, reading is paused and pings are not counted.
  *
+ * <p>Several addresses are replicas of one cloud: each attempt after a failure goes to the next. A fleet begins at different ones, as
+ * the gateways' ids say. With {@code probeMs}, a replica that is frozen, whose machine still takes what is sent, is noticed by its
+ * silence: the time grows with what is under way, so that a slow line is not taken for it.
+ *
  * <p>Credentials: token, certificate, key and authorities are looked at every {@value #WATCH_MS} ms. When they changed, hold still
  * and can be used, the connection is made anew at once; what cannot be used changes nothing while there is a connection.
  *
@@ -80,11 +85,21 @@ public final class Connection implements AutoCloseable {
     private static final int CLOSE_MS = 2_000;
     private static final long WATCH_MS = 500;
     private static final int REPLACED_MAX = 4;
+    /** The slowest line whose silence is understood. */
+    private static final int BYTES_PER_MS = 16;
 
     /** What the endpoint was given; paths may be null. Times in milliseconds. */
-    public record Options(String name, String host, int port, String path, Path tokenFile, Path caFile, Path clientCert,
-        Path clientKey, long connectTimeoutMs, long pingMs, long reconnectMinMs, long reconnectMaxMs, long sendTimeoutMs,
-        long ackTimeoutMs, int maxFrameBytes, int maxInFlight) { }
+    public record Options(String name, List<Address> addresses, Path tokenFile, Path caFile, Path clientCert, Path clientKey,
+        long connectTimeoutMs, long pingMs, long probeMs, long reconnectMinMs, long reconnectMaxMs, long sendTimeoutMs, long ackTimeoutMs,
+        int maxFrameBytes, int maxInFlight) { }
+
+    /** Where one replica of the cloud, or what stands before all of them, listens. */
+    public record Address(String host, int port, String path) {
+        @Override
+        public String toString() {
+            return host + ":" + port + path;
+        }
+    }
 
     /** The ack a send waits for: same log and range, {@code last} at least this one; {@code rows} is for the meter. */
     public record Awaited(String logId, long firstSeq, long lastSeq, long rows) { }
@@ -113,6 +128,7 @@ public final class Connection implements AutoCloseable {
 
     // Only on the context.
     private Attempt current;
+    private int next;
     private long retryTimer = -1;
     private int failures;
     private boolean waitLong;
@@ -135,6 +151,7 @@ public final class Connection implements AutoCloseable {
         this.options = options;
         this.events = events;
         this.completions = completions;
+        next = Math.floorMod(options.addresses.get(0).path.hashCode(), options.addresses.size());
         this.listener = listener;
         this.meters = meters;
         framesIn = meters.counter("caravan.uplink.frames", "direction", "in");
@@ -183,6 +200,23 @@ public final class Connection implements AutoCloseable {
                     + "] is gone: " + state));
             } else {
                 attempt.send(body, pending);
+            }
+        });
+        return pending.result;
+    }
+
+    /**
+     * Sends frame {@code stats}: these facts, and how far this clock is from the cloud's, as far as the cloud has answered before. The first
+     * answer of a session is followed by the same facts with that. Otherwise as {@link #send} without an ack.
+     */
+    public CompletionStage<Void> stats(String session, Map<String, Object> facts) {
+        Pending pending = new Pending(null);
+        context.runOnContext(go -> {
+            Attempt attempt = current;
+            if (attempt == null || !attempt.open || !attempt.session.equals(session)) {
+                pending.fail(new UplinkClosedException("uplink [" + options.name + "] session [" + session + "] is gone: " + state));
+            } else {
+                attempt.stats(facts, pending);
             }
         });
         return pending.result;
@@ -342,6 +376,7 @@ public final class Connection implements AutoCloseable {
         final CompletableFuture<Void> result = new CompletableFuture<>();
         final Awaited awaited;
         long timer = -1;
+        int bytes;
 
         Pending(Awaited awaited) {
             this.awaited = awaited;
@@ -377,14 +412,21 @@ public final class Connection implements AutoCloseable {
         final Set<Pending> pending = new LinkedHashSet<>();
         final List<Runnable> afterwards = new ArrayList<>();
         final AtomicInteger queued = new AtomicInteger();
+        final Address address = options.addresses.get(next);
         WebSocketClient client;
         ClientWebSocket socket;
         long deadline = -1;
         long pings = -1;
+        long probe = -1;
         int unanswered;
+        /** Bytes of frames whose ack did not come yet. */
+        long underWay;
         String refused;
         String failure;
         long openedAt;
+        final ClockOffset clock = new ClockOffset();
+        long asked;
+        Map<String, Object> facts = Map.of();
         /** Before that the socket throws at any question. */
         boolean established;
         boolean open;
@@ -438,7 +480,7 @@ public final class Connection implements AutoCloseable {
                     .addCertValue(Buffer.buffer(credentials.cert)).addKeyValue(Buffer.buffer(credentials.key)));
             }
             WebSocketConnectOptions target = new WebSocketConnectOptions()
-                .setHost(options.host).setPort(options.port).setURI(options.path).setSsl(true)
+                .setHost(address.host).setPort(address.port).setURI(address.path).setSsl(true)
                 .setTimeout(options.connectTimeoutMs)
                 .addSubProtocol(PROTOCOL);
             target.setAllowOriginHeader(false);
@@ -450,7 +492,7 @@ public final class Connection implements AutoCloseable {
             socket = client.webSocket();
             socket.textMessageHandler(text -> here(() -> text(text)));
             socket.binaryMessageHandler(bytes -> here(() -> received(bytes.length(), bytes.getBytes())));
-            socket.pongHandler(pong -> here(() -> unanswered = 0));
+            socket.pongHandler(pong -> here(this::heard));
             socket.exceptionHandler(error -> here(() -> end(error, false)));
             socket.closeHandler(gone -> here(() -> end(new UplinkClosedException("closed by the other side"
                 + (socket.closeReason() == null ? "" : ": " + socket.closeReason())), false)));
@@ -475,8 +517,7 @@ public final class Connection implements AutoCloseable {
             connected = true;
             state = "connected";
             opened.increment();
-            LOG.info("uplink [{}] connected to {}:{}{}, session {}", options.name, options.host, options.port,
-                options.path, session);
+            LOG.info("uplink [{}] connected to {}, session {}", options.name, address, session);
             openedAt = System.nanoTime();
             pings = vertx.setPeriodic(options.pingMs, tick -> here(this::ping));
             enqueue("open", null);
@@ -492,6 +533,37 @@ public final class Connection implements AutoCloseable {
             }
             unanswered++;
             socket.writePing(Buffer.buffer("c"));
+            probe();
+        }
+
+        /** Something was sent that ought to be followed by something. */
+        private void probe() {
+            if (options.probeMs > 0 && probe < 0) {
+                probe = vertx.setTimer(options.probeMs, fired -> here(() -> silent(false)));
+            }
+        }
+
+        private void silent(boolean asked) {
+            if (ended) {
+                return;
+            }
+            if (paused) {
+                probe = -1;
+            } else if (asked) {
+                end(new UplinkClosedException("nothing came for " + 2 * options.probeMs + " ms, although it was asked for by a ping"), false);
+            } else {
+                socket.writePing(Buffer.buffer("c"));
+                probe = vertx.setTimer(options.probeMs + underWay / BYTES_PER_MS, fired -> here(() -> silent(true)));
+            }
+        }
+
+        private void heard() {
+            unanswered = 0;
+            vertx.cancelTimer(probe);
+            probe = -1;
+            if (underWay > 0) {
+                probe();
+            }
         }
 
         private void text(String text) {
@@ -535,8 +607,43 @@ public final class Connection implements AutoCloseable {
             } else if ("ack".equals(type) && ack(message)) {
                 count(text.length());
                 return;
+            } else if ("stats-ack".equals(type)) {
+                // Here, not in the route: what waits in a queue in between would count as the way.
+                count(text.length());
+                answered(message);
+                return;
             }
             received(text.length(), message);
+        }
+
+        void stats(Map<String, Object> facts, Pending sent) {
+            this.facts = facts;
+            long nowMs = System.currentTimeMillis();
+            long nanos = System.nanoTime();
+            ClockOffset.Measured measured = clock.measured(nowMs, nanos);
+            Map<String, Object> frame = new LinkedHashMap<>(Map.of("type", "stats"));
+            frame.put("number", ++asked);
+            frame.put("time_ms", nowMs);
+            if (measured != null) {
+                frame.put("clock_offset_ms", Math.round(measured.offsetMs()));
+                frame.put("round_trip_ms", (long) Math.ceil(measured.roundTripMs()));
+            }
+            frame.putAll(facts);
+            try {
+                String text = JSON.writeValueAsString(frame);
+                clock.asks(asked, nowMs, nanos);
+                send(text, sent);
+            } catch (JsonProcessingException e) {
+                sent.fail(e);
+            }
+        }
+
+        private void answered(Map<String, Object> message) {
+            if (message.get("number") instanceof Number number && message.get("received_ms") instanceof Number received
+                && message.get("sent_ms") instanceof Number sent
+                && clock.answered(number.longValue(), received.longValue(), sent.longValue(), System.nanoTime()) && asked == 1 && !ended) {
+                stats(facts, new Pending(null));
+            }
         }
 
         private boolean ack(Map<String, Object> message) {
@@ -552,6 +659,7 @@ public final class Connection implements AutoCloseable {
             }
             pending.removeAll(done);
             for (Pending p : done) {
+                underWay -= p.bytes;
                 // Progress resets the backoff, not a connection: one that is refused right after would come at full speed.
                 failures = 0;
                 ackedRows.increment(p.awaited.rows);
@@ -561,7 +669,7 @@ public final class Connection implements AutoCloseable {
         }
 
         private void count(int bytes) {
-            unanswered = 0;
+            heard();
             framesIn.increment();
             bytesIn.increment(bytes);
         }
@@ -610,6 +718,11 @@ public final class Connection implements AutoCloseable {
                 return;
             }
             pending.add(send);
+            if (send.awaited != null) {
+                send.bytes = bytes;
+                underWay += bytes;
+                probe();
+            }
             long ms = send.awaited == null ? options.sendTimeoutMs : options.ackTimeoutMs;
             send.timer = vertx.setTimer(ms, fired -> here(() -> late(send, ms)));
             Future<Void> written = body instanceof byte[] b
@@ -651,6 +764,10 @@ public final class Connection implements AutoCloseable {
             connected = false;
             vertx.cancelTimer(deadline);
             vertx.cancelTimer(pings);
+            vertx.cancelTimer(probe);
+            if (!renewing) {
+                next = (next + 1) % options.addresses.size();
+            }
             String why = failure != null ? failure : reason(cause);
             if (!open && !stopped && !renewing) {
                 failed(why);
@@ -658,15 +775,14 @@ public final class Connection implements AutoCloseable {
             }
             // What the cloud said is worth more than that it then closed.
             state = refused != null ? refused : why.equals("not_authorized")
-                ? "not connected: refused by the cloud (401): gateway id [" + options.path.substring(options.path.lastIndexOf('/') + 1)
+                ? "not connected: refused by the cloud (401): gateway id [" + address.path.substring(address.path.lastIndexOf('/') + 1)
                     + "] and credential do not match; uplink:list in the cloud tells more" : "not connected: " + message(cause);
             if (stopped) {
                 LOG.info("uplink [{}] stopped", options.name);
             } else if (open) {
                 LOG.warn("uplink [{}] session {} ended: {}", options.name, session, message(cause));
             } else {
-                LOG.info("uplink [{}] could not connect to {}:{}: {}", options.name, options.host, options.port,
-                    message(cause));
+                LOG.info("uplink [{}] could not connect to {}: {}", options.name, address, message(cause));
                 if (!renewing) {
                     // A Map like a message of the cloud: a route that does not know it yet passes it over.
                     emit("failed", session, Map.of("type", "failed", "message", state), () -> { });

@@ -34,6 +34,7 @@ public final class Frames {
     private static final Pattern KIND = Pattern.compile("[a-z][a-z_-]{0,31}");
     private static final int RANGES_MAX = 1_000;
     private static final int FEATURES_MAX = 32;
+    private static final long BACKLOG_MAX = 1_000_000_000_000L;
     private static final Set<String> RANGE = Set.of("first_seq", "acked_seq");
     private static final Set<String> BATCH = Set.of("type", "log_id", "lane", "first_seq", "after", "last", "rows");
     private static final Set<String> ROW = Set.of("seq", "kind", "device_id", "message_key", "observed_at_ms", "body", "trace_context");
@@ -88,6 +89,13 @@ public final class Frames {
                 "hello.ranges must have each first_seq once, from 1, and acked_seq from first_seq - 1");
         }
         return new Hello(logId(node), version, ranges.toString(), features(node.path("features")));
+    }
+
+    /** @return the rows a {@code backlog} tells of */
+    public long rows(JsonNode node) throws FrameException {
+        long rows = whole(node, "rows");
+        check(rows >= 0 && rows <= BACKLOG_MAX, "backlog.rows must be 0 to " + BACKLOG_MAX);
+        return rows;
     }
 
     private static Set<String> features(JsonNode list) throws FrameException {

@@ -184,7 +184,14 @@ public final class GatewaysFile {
     }
 
     Decision decide(String id, Shown shown, Instant now) {
-        Entry entry = entries.get(id);
+        return decide(id, entries.get(id), denied.contains(id), shown, now);
+    }
+
+    /**
+     * @param entry  null: there is no such gateway
+     * @param denied whether it is refused whatever the entry says
+     */
+    static Decision decide(String id, Entry entry, boolean denied, Shown shown, Instant now) {
         byte[] hash = shown.tokenHash == null ? new byte[32] : HexFormat.of().parseHex(shown.tokenHash);
         Token match = null;
         for (int i = 0; i < TOKENS_MAX; i++) {
@@ -205,7 +212,7 @@ public final class GatewaysFile {
         if (shown.tokenHash == null && !named) {
             return refused(shown.certificateName == null ? "no_credential" : "wrong_certificate");
         }
-        if (entry.revoked || denied.contains(id)) {
+        if (entry.revoked || denied) {
             return refused("revoked");
         }
         if (entry.certificate == Certificate.REQUIRED) {

@@ -6,7 +6,9 @@ import java.util.Map;
 import java.util.function.LongSupplier;
 
 /**
- * How often strangers may try: handshakes per second, in total and per address, and lock-outs after repeated failures. An IPv6
+ * How often handshakes may come, and lock-outs after repeated failures. Who shows a right credential is counted by its gateway id, and with
+ * the others who do: a fleet behind one address is back at once after an outage, and strangers do not keep it out. Everybody else is counted by
+ * address, and with all strangers. An IPv6
  * address counts as its /64. Memory is bounded: of {@value #REMEMBERED_MAX} addresses, and as many pairs of address and gateway,
  * the one seen longest ago is forgotten first. Time is monotonic. This class is thread-safe.
  */
@@ -17,8 +19,8 @@ public final class Limits {
     private static final int BURST = 4;
 
     /**
-     * @param perS            handshakes per second from everywhere; 0: no limit
-     * @param addressPerS     and from one address
+     * @param perS            handshakes per second of all strangers, and of all gateways; 0: no limit
+     * @param addressPerS     and of one address, and of one gateway
      * @param failures        failed ones of one gateway id from one address that lock that pair out; 0: never
      * @param addressFailures failed ones from one address that lock it out
      * @param lockMs          how long, and in which time failures add up
@@ -27,8 +29,10 @@ public final class Limits {
 
     private final Options options;
     private final LongSupplier clock;
-    private final Bucket all = new Bucket();
+    private final Bucket strangers = new Bucket();
+    private final Bucket known = new Bucket();
     private final Map<String, Bucket> addresses = new Remembered<>();
+    private final Map<String, Bucket> gateways = new Remembered<>();
     private final Map<String, Failures> failures = new Remembered<>();
 
     public Limits(Options options) {
@@ -40,17 +44,27 @@ public final class Limits {
         this.clock = clock;
     }
 
-    /** Takes one handshake's worth. @return whether it may go on */
+    /** Takes one handshake's worth of a stranger. @return whether it may go on */
     public synchronized boolean mayTry(String address) {
         long now = clock.getAsLong();
         // The address first: one that floods must not use up what is for everybody.
-        return addresses.computeIfAbsent(net(address), a -> new Bucket()).take(options.addressPerS, now) && all.take(options.perS, now);
+        return addresses.computeIfAbsent(net(address), a -> new Bucket()).take(options.addressPerS, now) && strangers.take(options.perS, now);
     }
 
-    /** @return how long in milliseconds this gateway id, or everything, is locked out from that address; 0: it is not */
-    public synchronized long lockedMs(String address, String gateway) {
+    /** Takes one handshake's worth of a gateway that showed a right credential. @return whether it may go on */
+    public synchronized boolean mayReturn(String gateway) {
         long now = clock.getAsLong();
-        return Math.max(left(failures.get(net(address)), now), left(failures.get(net(address) + " " + gateway), now));
+        return gateways.computeIfAbsent(gateway, g -> new Bucket()).take(options.addressPerS, now) && known.take(options.perS, now);
+    }
+
+    /** @return how long in milliseconds that address is locked out; 0: it is not */
+    public synchronized long lockedMs(String address) {
+        return left(failures.get(net(address)), clock.getAsLong());
+    }
+
+    /** @return how long in milliseconds this gateway id is locked out from that address; 0: it is not */
+    public synchronized long lockedMs(String address, String gateway) {
+        return left(failures.get(net(address) + " " + gateway), clock.getAsLong());
     }
 
     /** @return what is locked out from now on because of this failure: {@code address}, {@code gateway} or null */

@@ -57,7 +57,7 @@ public final class Listener extends VertxWebsocketComponent {
     }
 
     private final Options options;
-    private final GatewaysFile gateways;
+    private final Trust gateways;
     private final ServerTls tls;
     private final Limits limits;
     private final Refusals refusals;
@@ -65,7 +65,7 @@ public final class Listener extends VertxWebsocketComponent {
     /** Accepted and not known yet, with the timer that ends it. */
     private final Map<HttpConnection, Long> strangers = new ConcurrentHashMap<>();
 
-    public Listener(Options options, GatewaysFile gateways, ServerTls tls, Limits limits, Refusals refusals, Lockouts lockouts) {
+    public Listener(Options options, Trust gateways, ServerTls tls, Limits limits, Refusals refusals, Lockouts lockouts) {
         this.options = options;
         this.gateways = gateways;
         this.tls = tls;
@@ -163,32 +163,34 @@ public final class Listener extends VertxWebsocketComponent {
         String path = request.path() == null ? "" : request.path();
         String gateway = path.substring(path.lastIndexOf('/') + 1);
         String claimed = Frames.isId(gateway) ? gateway : "?";
-        if (!limits.mayTry(address)) {
+        // Looked at first, and cheap beside the TLS before it: whoever shows the right credential is not held up by others behind its address.
+        X509Certificate[] chain = certificates(request.sslSession());
+        // Asked again: a TLS session that is resumed does not check the certificate it began with.
+        String refusal = chain == null ? null : tls.refusal(chain);
+        if (refusal == null) {
+            refusal = gateways.decide(claimed, shown(request.headers().getAll(HttpHeaders.AUTHORIZATION), request.sslSession())).refusal();
+        }
+        long locked = limits.lockedMs(address, claimed);
+        if (refusal != null) {
+            locked = Math.max(locked, limits.lockedMs(address));
+        }
+        // Who is locked out counts as a stranger, so that the answer does not tell whether the guess was right.
+        if (!(refusal == null && locked == 0 ? limits.mayReturn(claimed) : limits.mayTry(address))) {
             refuse(request, 429, "rate", claimed, "too_many_requests", "too many handshakes", 1_000);
         } else if (!path.equals(PREFIX + gateway)) {
             refuse(request, 404, "bad_request", null, "not_found", "there is nothing here", 0);
         } else if (request.method() != HttpMethod.GET || !request.headers().contains(HttpHeaders.UPGRADE, "websocket", true)
             || request.query() != null) {
             refuse(request, 400, "bad_request", claimed, "bad_request", "a WebSocket handshake without query is expected", 0);
+        } else if (locked > 0) {
+            refuse(request, 429, "locked_out", claimed, "too_many_requests", "too many failures", locked);
+        } else if (refusal != null) {
+            String lock = limits.failed(address, claimed);
+            if (lock != null) {
+                lockouts.locked(lock, claimed, address);
+            }
+            refuse(request, 401, refusal, claimed, "unauthorized", "gateway id and credential do not match", 0);
         } else {
-            long locked = limits.lockedMs(address, claimed);
-            if (locked > 0) {
-                refuse(request, 429, "locked_out", claimed, "too_many_requests", "too many failures", locked);
-                return;
-            }
-            X509Certificate[] chain = certificates(request.sslSession());
-            // Asked again: a TLS session that is resumed does not check the certificate it began with.
-            String refusal = chain == null ? null : tls.refusal(chain);
-            GatewaysFile.Decision decision = gateways.decide(claimed, shown(request.headers().getAll(HttpHeaders.AUTHORIZATION), request.sslSession()));
-            refusal = refusal == null ? decision.refusal() : refusal;
-            if (refusal != null) {
-                String lock = limits.failed(address, claimed);
-                if (lock != null) {
-                    lockouts.locked(lock, claimed, address);
-                }
-                refuse(request, 401, refusal, claimed, "unauthorized", "gateway id and credential do not match", 0);
-                return;
-            }
             limits.succeeded(address, claimed);
             known(routing.vertx(), request.connection());
             routing.next();

@@ -38,6 +38,25 @@ class LimitsTest {
         }
     }
 
+    /** A fleet behind one address comes back at once, while somebody there tries; one gateway alone cannot use up what is for all. */
+    @Test
+    void gatewaysBehindOneAddressDoNotWaitForStrangersOrForEachOther() {
+        Limits limits = limits(100, 1, 0, 0);
+        for (int i = 0; i < 1_000; i++) {
+            limits.mayTry("10.0.0.1");
+            limits.mayTry("10.0.1." + i);
+        }
+        for (int i = 0; i < 1_000; i++) {
+            limits.mayReturn("mad");
+        }
+        for (int i = 0; i < 396; i++) {
+            assertTrue(limits.mayReturn("gw-" + i), "" + i);
+        }
+        assertFalse(limits.mayReturn("gw-396"), "the total");
+        now += 1_000_000_000;
+        assertTrue(limits.mayReturn("gw-396"));
+    }
+
     @Test
     void failuresLockThePairThenTheAddress() {
         Limits limits = limits(0, 0, 3, 5);
@@ -48,8 +67,10 @@ class LimitsTest {
         assertEquals(0, limits.lockedMs("10.0.0.1", "gw-2"));
         assertEquals(0, limits.lockedMs("10.0.0.2", "gw-1"));
         assertNull(limits.failed("10.0.0.1", "gw-2"));
+        assertEquals(0, limits.lockedMs("10.0.0.1"));
         assertEquals("address", limits.failed("10.0.0.1", "gw-3"));
-        assertEquals(60_000, limits.lockedMs("10.0.0.1", "gw-9"));
+        assertEquals(60_000, limits.lockedMs("10.0.0.1"));
+        assertEquals(0, limits.lockedMs("10.0.0.1", "gw-9"));
         now += 60_000_000_000L;
         assertEquals(0, limits.lockedMs("10.0.0.1", "gw-1"));
         assertNull(limits.failed("10.0.0.1", "gw-1"), "counted anew");
