@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes sbom.cdx.json (CycloneDX 1.6) into the assembly before it is packed, and beside the tar.gz: every jar, what was
-// inlined into our bundles (META-INF/sbom/inlined.json), and what others embedded in theirs (META-INF/maven in the jar, or
+// inlined into our bundles (META-INF/sbom/inlined.json, npm.json), and what others embedded in theirs (META-INF/maven in the jar, or
 // security/embedded.json where the jar does not say). It walks the folder that is shipped: a report of Maven's dependencies
 // sees neither the features' bundles nor what is inside them.
 
@@ -106,6 +106,17 @@ assembly.eachFileRecurse { file ->
                 def child = component(i.group, i.name, i.version, null, i.sha256, i.licences)
                 i.inside.each { nest(child, component(it.group, it.name, it.version, null, null, stated(it.group, it.name, it.version))) }
                 addEmbedded(child)
+                nest(c, child)
+            }
+        }
+        // What npm put into the phone app's script.
+        def npm = zip.getEntry('META-INF/sbom/npm.json')
+        if (npm) {
+            new JsonSlurper().parse(zip.getInputStream(npm).bytes).each { n ->
+                def child = [type: 'library', 'bom-ref': "pkg:npm/$n.name@$n.version" as String, name: n.name, version: n.version,
+                             purl: "pkg:npm/$n.name@$n.version" as String, licenses: [[license: [id: n.licence]]]]
+                def integrity = n.integrity =~ /sha512-(.+)/
+                if (integrity) child.hashes = [[alg: 'SHA-512', content: integrity[0][1].decodeBase64().encodeHex().toString()]]
                 nest(c, child)
             }
         }

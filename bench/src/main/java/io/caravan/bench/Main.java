@@ -9,7 +9,7 @@ import picocli.CommandLine.Command;
 /** The command line of the bench: drives a gateway from outside and judges what arrived. */
 @Command(name = "caravan-bench", mixinStandardHelpOptions = true, version = "0.1.0",
         description = "Drives a gateway from outside and judges what arrived.",
-        subcommands = {Simulator.class, Load.class, Phone.class, Oracle.class, StoreRate.class, BareSqlite.class, BareFsync.class, Receivers.class,
+        subcommands = {Simulator.class, Load.class, Fleet.class, Get.class, Phone.class, Oracle.class, StoreRate.class, BareSqlite.class, BareFsync.class, Receivers.class,
                 Watch.class, Quantiles.class})
 public final class Main {
     private Main() { }

@@ -21,7 +21,7 @@ import picocli.CommandLine.Option;
  * answer: JSON, with {@code error} when it failed.
  */
 @Command(name = "receivers", mixinStandardHelpOptions = true, sortOptions = false,
-        description = "Real servers for sinks, told what to do by lines on stdin: '(kafka|s3|https) start', '... none|hang|slow|dead',"
+        description = "Real servers for sinks, told what to do by lines on stdin: '(kafka|s3|https|postgres) start', '... none|hang|slow|dead',"
                 + " '... bare DB ROWS', '... check DB', 'file check DB FOLDER'. They end with it.")
 final class Receivers implements Callable<Integer> {
     @Option(names = "--dir", required = true, description = "folder for what the servers store, on the disk to measure")
@@ -83,7 +83,8 @@ final class Receivers implements Callable<Integer> {
             case "kafka" -> new KafkaReceiver(dir.resolve(name));
             case "s3" -> new S3Receiver(dir.resolve(name));
             case "https" -> new HttpsReceiver();
-            default -> throw new IllegalArgumentException("receiver [" + name + "] is none of kafka, s3, https");
+            case "postgres" -> new PostgresReceiver();
+            default -> throw new IllegalArgumentException("receiver [" + name + "] is none of kafka, s3, https, postgres");
         };
     }
 }

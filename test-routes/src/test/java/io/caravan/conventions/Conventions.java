@@ -60,6 +60,7 @@ final class Conventions {
     rules.put("order-by", this::orderBy);
     rules.put("key-form", this::keyForm);
     rules.put("key-declared", this::keyDeclared);
+    rules.put("sql-word", this::sqlWord);
     rules.put("key-used", this::keyUsed);
     rules.put("pid", this::pid);
     rules.put("cfg-ascii", this::cfgAscii);
@@ -187,7 +188,7 @@ final class Conventions {
         continue;
       }
       List<String> patterns = words(listed, "[a-z0-9]+(\\.[a-z0-9]+)*\\.(\\*|[a-z0-9]+)");
-      Set<String> missing = f.keys.stream().filter(u -> !u.comment()).map(Use::key)
+      Set<String> missing = f.keys.stream().filter(u -> !u.comment() && !isSqlWord(u)).map(Use::key)
           .filter(k -> patterns.stream().noneMatch(p -> p.equals(k) || p.endsWith("*") && k.startsWith(p.substring(0, p.length() - 1))))
           .collect(Collectors.toCollection(TreeSet::new));
       if (!missing.isEmpty()) {
@@ -247,8 +248,9 @@ final class Conventions {
     for (RouteFile f : repo.routeFiles) {
       for (Route r : f.routes) {
         if (r.from() != null && INTERNAL_QUEUES.contains(r.from().scheme())) {
-          consumers.computeIfAbsent(f.side + " " + r.from().scheme() + ":" + r.from().name(), k -> new ArrayList<>())
-              .add(f.file + ":" + r.line());
+          for (String side : f.sides()) {
+            consumers.computeIfAbsent(side + " " + r.from().scheme() + ":" + r.from().name(), k -> new ArrayList<>()).add(f.file + ":" + r.line());
+          }
         }
       }
     }
@@ -407,9 +409,33 @@ final class Conventions {
     for (RouteFile f : repo.routeFiles) {
       Set<String> told = new HashSet<>();
       for (Use use : f.keys) {
-        if (repo.key(f.side, use.key()) == null && told.add(use.key())) {
-          find(f.file, use.line(), "key [%s] is not declared for the %s: add it to config/%s/keys/<pid>.yaml or common, or correct it",
-              use.key(), f.side, f.side);
+        for (String side : f.sides()) {
+          if (!isSqlWord(use) && repo.key(side, use.key()) == null && told.add(side + use.key())) {
+            find(f.file, use.line(), "key [%s] is not declared for the %s: add it to config/%s/keys/<pid>.yaml or common, or correct it",
+                use.key(), side, side);
+          }
+        }
+      }
+    }
+  }
+
+  private static boolean isSqlWord(Use use) {
+    return use.key().startsWith("sql.");
+  }
+
+  private void sqlWord() {
+    for (RouteFile f : repo.routeFiles) {
+      Set<String> told = new HashSet<>();
+      for (Use use : f.keys) {
+        if (isSqlWord(use) && told.add(use.key())) {
+          if (repo.sqlWords.isEmpty()) {
+            find(f.file, use.line(), "word [%s]: no store says what it calls it", use.key());
+          }
+          repo.sqlWords.forEach((dialect, words) -> {
+            if (!words.contains(use.key())) {
+              find(f.file, use.line(), "word [%s] is not in %s: the words that there are are in docs/route-authors.md", use.key(), dialect);
+            }
+          });
         }
       }
     }
@@ -428,7 +454,7 @@ final class Conventions {
     String launcher = repo.files("karaf-assembly", p -> p.toString().contains("/bin/")).stream().map(repo::text)
         .collect(Collectors.joining("\n"));
     for (Key k : repo.keys) {
-      boolean inRoutes = repo.routeFiles.stream().filter(f -> k.on(f.side)).flatMap(f -> f.keys.stream())
+      boolean inRoutes = repo.routeFiles.stream().filter(f -> f.sides().stream().anyMatch(k::on)).flatMap(f -> f.keys.stream())
           .anyMatch(u -> !u.comment() && u.key().equals(k.name()));
       if (!inRoutes && !literals.contains(k.name()) && !launcher.contains(k.name())) {
         find(k.file(), k.line(), "key [%s] is used by no route and no bundle: use it or remove it", k.name());
@@ -520,7 +546,8 @@ final class Conventions {
   private record Table(String file, int line, String name, String columns, String options) { }
 
   private List<Table> tables() {
-    Pattern form = Pattern.compile("(?is)CREATE TABLE(?: IF NOT EXISTS)?\\s+(\\w+)\\s*\\((.*?)\\n?\\)([^();]*);");
+    Pattern form = Pattern.compile("(?is)CREATE TABLE(?: IF NOT EXISTS)?\\s+(\\w+)\\s*\\((.*?)\\n?\\)"
+        + "((?:[^();]|(?:WITH|RANGE) \\([^()]*\\))*);");
     List<Table> tables = new ArrayList<>();
     for (Path p : repo.files("bundles", p -> p.toString().endsWith(".sql"))) {
       // Comments blanked, so that positions stay.
@@ -537,7 +564,8 @@ final class Conventions {
 
   private void sqlStrict() {
     for (Table t : tables()) {
-      if (!t.options.toUpperCase().contains("STRICT")) {
+      // PostgreSQL is always strict.
+      if (!t.file.startsWith("bundles/postgres/") && !t.options.toUpperCase().contains("STRICT")) {
         find(t.file, t.line, "table [%s] is not STRICT: a device id 0012 would come back as 12; add STRICT after )", t.name);
       }
     }
@@ -552,7 +580,7 @@ final class Conventions {
   }
 
   private void sqlUnit() {
-    Pattern column = Pattern.compile("(?m)^\\s*(\\w+)\\s+(INTEGER|REAL)\\b");
+    Pattern column = Pattern.compile("(?m)^\\s*(\\w+)\\s+(INTEGER|REAL|BIGINT)\\b");
     Pattern bare = Pattern.compile("(.*_)?(at|time|since|until|before|after|age|ttl|timeout|duration|interval|start|width|expires|size|length|mono)");
     for (Table t : tables()) {
       Matcher m = column.matcher(t.columns);

@@ -2,6 +2,7 @@
 package io.caravan.conventions;
 
 import java.io.IOException;
+import java.io.StringReader;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -9,6 +10,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.Predicate;
@@ -29,6 +31,8 @@ final class Repo {
   final Path root;
   final List<RouteFile> routeFiles = new ArrayList<>();
   final List<Key> keys = new ArrayList<>();
+  /** The words {@code {{sql.*}}} of each store's dialect, by the file that has them. */
+  final Map<String, Set<String>> sqlWords = new TreeMap<>();
   private final Map<Path, String> texts = new LinkedHashMap<>();
 
   Repo(Path root) throws IOException {
@@ -37,6 +41,11 @@ final class Repo {
       for (Path p : files("routes/" + side, p -> p.toString().matches(".*/routes/[a-z]+/[a-z0-9-]+\\.camel\\.(yaml|xml)"))) {
         routeFiles.add(new RouteFile(this.root, p));
       }
+    }
+    for (Path p : files("bundles", p -> p.toString().matches(".*/src/main/resources/.*/sql-[a-z]+\\.properties"))) {
+      Properties words = new Properties();
+      words.load(new StringReader(text(p)));
+      sqlWords.put(name(p), words.stringPropertyNames());
     }
     for (String scope : List.of("common", "gateway", "cloud")) {
       for (Path p : files("config/" + scope + "/keys", p -> p.toString().endsWith(".yaml"))) {

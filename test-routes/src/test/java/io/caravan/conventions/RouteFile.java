@@ -42,6 +42,14 @@ final class RouteFile {
   final List<Use> keys = new ArrayList<>();
   private final Set<String> templateParameters = new HashSet<>();
 
+  /** Files of the gateway that run in the cloud as well, on its inbox: one file, not two. */
+  private static final Set<String> IN_THE_CLOUD_TOO = Set.of("sink", "sink-kafka", "sink-s3");
+
+  /** The containers it runs in. */
+  Set<String> sides() {
+    return side.equals("gateway") && IN_THE_CLOUD_TOO.contains(stem) ? Set.of("gateway", "cloud") : Set.of(side);
+  }
+
   RouteFile(Path root, Path path) throws IOException {
     this.path = path;
     this.file = root.relativize(path).toString();

@@ -140,15 +140,16 @@ class HeaderInjectionTest {
 
   @Test
   void whatAPhoneAsksTheCloud() throws Exception {
-    try (Side cloud = Side.cloud(temp).start("api", "admin")) {
-      for (String path : List.of("gateways", "devices", "devices/g1/d1", "devices/g1/d1/last", "devices/g1/d1/windows", "devices/g1/d1/messages")) {
+    try (Side cloud = Side.cloud(temp).start("api", "api-device", "api-series", "api-event", "stream", "admin")) {
+      for (String path : List.of("sites", "gateways", "gateways/g1", "devices", "devices/g1/d1", "devices/g1/d1/last", "devices/g1/d1/capabilities",
+          "devices/g1/d1/windows", "devices/g1/d1/series", "devices/g1/d1/events", "devices/g1/d1/messages", "events", "stream")) {
         status(cloud, "GET", "/api/v1/" + path + "?" + query(), null, null);
       }
       // device_id is a name of the path, and a value that is no id is refused.
       cloud.watch.seen.removeIf(step -> step.endsWith(" device_id"));
       assertEquals(List.of(), List.copyOf(cloud.watch.seen));
       assertEquals(400, status(cloud, "GET", "/api/v1/devices/g1/d1?device_id=" + HeaderWatch.MARK + "%27--", null, null));
-      assertTrue(cloud.watch.steps.stream().anyMatch(step -> step.startsWith("api-windows ")), () -> cloud.watch.steps.toString());
+      assertTrue(cloud.watch.steps.stream().anyMatch(step -> step.startsWith("api-series-window ")), () -> cloud.watch.steps.toString());
     }
   }
 

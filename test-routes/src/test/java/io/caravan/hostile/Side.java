@@ -3,6 +3,8 @@ package io.caravan.hostile;
 
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.caravan.accounts.AccountsModule;
+import io.caravan.api.ApiModule;
 import io.caravan.devices.DevicesModule;
 import io.caravan.ingest.IngestModule;
 import io.caravan.it.Ports;
@@ -99,6 +101,8 @@ final class Side implements AutoCloseable {
       if (side.equals("gateway")) {
         builder.set("mqtt.server.port", String.valueOf(Ports.free())).set("device.access", "open")
             .module("ingest", new IngestModule()).module("devices", new DevicesModule());
+      } else {
+        builder.module("accounts", new AccountsModule()).module("api", new ApiModule());
       }
       keys.forEach(builder::set);
       return new Side(builder, context, routes);

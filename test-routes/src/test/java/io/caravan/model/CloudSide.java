@@ -177,8 +177,13 @@ final class CloudSide implements AutoCloseable {
   }
 
   private void connect() throws SQLException {
+    String next = "s" + ++sessions;
+    // As route uplink does with its hello: the fence of the batches, and of what the desk hands over.
+    try (Connection c = Sides.write(store); Statement s = c.createStatement()) {
+      s.executeUpdate("UPDATE gateway SET session_id = '" + next + "' WHERE gateway_id = '" + GATEWAY + "'");
+    }
     synchronized (net) {
-      session = "s" + ++sessions;
+      session = next;
       frames.clear();
     }
     // What the cloud has is what was sent.
@@ -313,6 +318,7 @@ final class CloudSide implements AutoCloseable {
     try (ProducerTemplate template = caravan.context().createProducerTemplate()) {
       Exchange exchange = Sides.exchange(caravan.context(), null, Map.of());
       exchange.setVariable("gatewayId", GATEWAY);
+      exchange.setVariable("sessionId", session);
       exchange.setVariable("logId", "log-1");
       exchange.setVariable("firstSeq", range.first);
       exchange.setVariable("after", after);
@@ -517,6 +523,11 @@ final class CloudSide implements AutoCloseable {
       if (session == null) {
         throw new IllegalStateException("that connection is not here any more");
       }
+    }
+
+    /** Of route inbox: the store has another one. */
+    public void fenced() {
+      throw new IllegalStateException("a newer connection is known to the store");
     }
 
     public void gap(Exchange exchange) {

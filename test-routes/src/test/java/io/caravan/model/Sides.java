@@ -74,6 +74,13 @@ final class Sides {
     return config.createConnection("jdbc:sqlite:" + file);
   }
 
+  /** Beside the process: its crashes are no business of this one. */
+  static Connection write(Path file) throws SQLException {
+    SQLiteConfig config = new SQLiteConfig();
+    config.setBusyTimeout(10_000);
+    return config.createConnection("jdbc:sqlite:" + file);
+  }
+
   /** Waits until the stage is done, or the process that would have to do it is dead: then nobody is ever told. */
   static <T> CompletionStage<T> settled(CompletionStage<T> stage, Crash process) {
     CompletableFuture<T> future = stage.toCompletableFuture();

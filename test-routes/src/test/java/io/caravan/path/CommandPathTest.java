@@ -87,7 +87,7 @@ class CommandPathTest {
         times.atGateway.put(c.id(), System.nanoTime());
       }
     });
-    await().atMost(Duration.ofSeconds(30)).until(() -> Pair.number(pair.cloud, "SELECT count(*) FROM gateway WHERE connected = 1") == 1);
+    await().atMost(Duration.ofSeconds(30)).until(() -> Pair.number(pair.cloud, "SELECT count(*) FROM gateway WHERE session_id IS NOT NULL") == 1);
   }
 
   @AfterEach

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.path;
 
+import io.caravan.accounts.AccountsModule;
+import io.caravan.api.ApiModule;
+import io.caravan.app.AppModule;
 import io.caravan.commands.CommandsModule;
 import io.caravan.desk.DeskModule;
 import io.caravan.devices.Devices;
@@ -84,8 +87,10 @@ final class Pair implements AutoCloseable {
     Caravan.Builder builder = builder("cloud").set("http.port", String.valueOf(httpPort)).set("uplink.port", String.valueOf(uplinkPort))
         .set("uplink.tls.cert", home.resolve("cloud.crt").toString()).set("uplink.tls.key", home.resolve("cloud.key").toString());
     keys.forEach(builder::set);
-    cloud = builder.module("uplink", new UplinkModule()).module("desk", new DeskModule())
-        .routes(routes("cloud", "uplink", "inbox", "bus", "store", "command", "api", "api-command")).start();
+    cloud = builder.module("uplink", new UplinkModule()).module("accounts", new AccountsModule()).module("desk", new DeskModule())
+        .module("api", new ApiModule()).module("app", new AppModule())
+        .routes(routes("cloud", "uplink", "inbox", "bus", "store", "command", "session", "api", "api-device", "api-event", "api-series", "api-command", "stream",
+            "downsample", "app")).start();
     if (!cloud.awaitReady(LIMIT)) {
       throw new AssertionError("the cloud does not get ready: " + cloud.checks() + cloud.routes());
     }

@@ -227,6 +227,15 @@ public final class KafkaPart implements AutoCloseable {
                 new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password))).all().get(CALL.toSeconds(), TimeUnit.SECONDS));
     }
 
+    /** @return of each member of a consumer group, how many partitions it has; sorted */
+    public List<Integer> members(String group) {
+        List<Integer> members = new ArrayList<>();
+        admin(admin -> admin.describeConsumerGroups(List.of(group)).all().get(CALL.toSeconds(), TimeUnit.SECONDS).get(group).members()
+                .forEach(member -> members.add(member.assignment().topicPartitions().size())));
+        members.sort(null);
+        return members;
+    }
+
     /** @return how many records were ever written to a topic */
     public long count(String topic) {
         return ends(topic).values().stream().mapToLong(Long::longValue).sum();

@@ -94,6 +94,23 @@ public final class UplinkCommands {
             return UplinkCommands.gateways(caravan);
         }
 
+        final void rotated(String gateway, String overlap, String expires) throws IOException {
+            long overlapMs = span("--overlap", overlap);
+            enrolled(gateways().rotate(gateway, overlapMs, end(expires, System.currentTimeMillis())), overlapMs == 0
+                    ? "has a new token, the old one is not valid any more" : "has a new token, the old one is valid for " + Output.age(overlapMs) + " more");
+        }
+
+        final void revoked(boolean yes, String command, String gateway) {
+            confirmed(yes, command, () -> preview(gateways(), gateway, "is refused from now on; it keeps its data and sends it when it is restored."), () -> {
+                try {
+                    Gateway done = gateways().revoke(gateway);
+                    say(json ? object(done).toJson() : "Gateway " + gateway + " is revoked and cut off. uplink:restore " + gateway + " undoes it.");
+                } catch (IOException e) {
+                    throw new UncheckedIOException(e);
+                }
+            });
+        }
+
         final void enrolled(Enrolment made, String what) {
             if (json) {
                 JsonObject object = object(made.gateway());
@@ -200,9 +217,7 @@ public final class UplinkCommands {
 
         @Override
         Object run() throws IOException {
-            long overlapMs = span("--overlap", overlap);
-            enrolled(gateways().rotate(gateway, overlapMs, end(expires, System.currentTimeMillis())), overlapMs == 0
-                    ? "has a new token, the old one is not valid any more" : "has a new token, the old one is valid for " + Output.age(overlapMs) + " more");
+            rotated(gateway, overlap, expires);
             return null;
         }
     }
@@ -227,14 +242,7 @@ public final class UplinkCommands {
 
         @Override
         Object run() {
-            confirmed(yes, "uplink:revoke", () -> preview(gateways(), gateway, "is refused from now on; it keeps its data and sends it when it is restored."), () -> {
-                try {
-                    Gateway done = gateways().revoke(gateway);
-                    say(json ? object(done).toJson() : "Gateway " + gateway + " is revoked and cut off. uplink:restore " + gateway + " undoes it.");
-                } catch (IOException e) {
-                    throw new UncheckedIOException(e);
-                }
-            });
+            revoked(yes, "uplink:revoke", gateway);
             return null;
         }
     }
@@ -262,7 +270,7 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "remove", description = "Forget a gateway: takes its line out of the gateways file; its data stays")
+    @Command(scope = "uplink", name = "remove", description = "Forget a gateway: takes it out of the registry; its data stays")
     public static final class Remove extends UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
@@ -295,7 +303,7 @@ public final class UplinkCommands {
 
     static String preview(Gateways gateways, String id, String what) {
         Gateway known = gateways.list().stream().filter(g -> g.id().equals(id)).findFirst().orElseThrow(() -> new IllegalArgumentException(
-                "gateway [" + id + "] must be in the gateways file; uplink:list shows who is"));
+                "gateway [" + id + "] must be in the registry; uplink:list shows who is"));
         return "Gateway " + id + (known.connectedSinceMs() == null ? " (not connected) " : " (connected from " + known.address() + " since "
                 + Output.time(known.connectedSinceMs()) + ") is cut off and ") + what;
     }
