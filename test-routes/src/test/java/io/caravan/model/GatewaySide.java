@@ -128,6 +128,16 @@ final class GatewaySide implements AutoCloseable {
   }
 
   void restart() throws Exception {
+    List<String> anew = new ArrayList<>();
+    try (PreparedStatement s = reader.prepareStatement("SELECT command_id FROM command WHERE final_at_ms IS NULL AND os_boot_id <> ? ORDER BY seq")) {
+      s.setString(1, world.time.bootId());
+      try (ResultSet r = s.executeQuery()) {
+        while (r.next()) {
+          anew.add(r.getString(1));
+        }
+      }
+    }
+    world.oracle.countedAnew(anew);
     reader.close();
     caravan.close();
     start();

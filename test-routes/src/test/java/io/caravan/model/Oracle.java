@@ -65,6 +65,9 @@ final class Oracle {
     long acceptedWall;
     long expiresWall;
     String boot;
+    /** In which boot the gateway counts its time, and until when. */
+    String countedIn;
+    long countedUntil;
     /** When it may have left, each time; those that certainly did not are taken out again. */
     final List<Long> published = new ArrayList<>();
     boolean written;
@@ -119,6 +122,19 @@ final class Oracle {
     return commands.computeIfAbsent(id, Tracked::new);
   }
 
+  /**
+   * The gateway begins in another boot than the one in which it counted the time of these: only the wall clock, as it is now, is left to
+   * count it anew. What is done to that clock later changes nothing.
+   */
+  synchronized void countedAnew(List<String> ids) {
+    for (String id : ids) {
+      Tracked c = of(id);
+      long wall = time.wallMs();
+      c.countedIn = time.bootId();
+      c.countedUntil = time.now() + (wall < c.acceptedWall ? 0 : c.expiresWall - wall);
+    }
+  }
+
   // ---- what happens between gateway and device
 
   /**
@@ -139,8 +155,7 @@ final class Oracle {
     if (c.device != null && !c.device.equals(device)) {
       fault(Fault.WRONG, "published to " + device + ": " + c);
     }
-    boolean sameBoot = time.bootId().equals(c.boot);
-    if (c.boot != null && (sameBoot ? now >= c.deadline : time.wallMs() >= c.expiresWall || time.wallMs() < c.acceptedWall)) {
+    if (c.boot != null && (!time.bootId().equals(c.countedIn) || now >= c.countedUntil)) {
       fault(Fault.STALE, "published after its time: " + c);
     }
     Ability ability = abilities.get(c.name);
@@ -226,6 +241,8 @@ final class Oracle {
       long ttl = ttlMs == null ? 0 : ttlMs;
       c.deadline = time.now() + ttl;
       c.expiresWall = time.wallMs() + ttl;
+      c.countedIn = c.boot;
+      c.countedUntil = c.deadline;
     }
     c.events.add(new Event(revision, status, reason));
     if (status.isFinal()) {
