@@ -232,7 +232,9 @@ public final class KafkaBus extends KafkaSettings implements AutoCloseable {
                 Properties all = configuration();
                 all.keySet().removeIf(key -> !key.toString().matches("(bootstrap|security|sasl|ssl|request|enable\\.metrics|client)\\..*"));
                 all.put("default.api.timeout.ms", String.valueOf(TimeUnit.SECONDS.toMillis(ADMIN_S)));
-                all.putIfAbsent("request.timeout.ms", "5000");
+                // Kafka refuses a client whose requests may take longer than the whole call.
+                long request = Long.parseLong(String.valueOf(all.getOrDefault("request.timeout.ms", 0)));
+                all.put("request.timeout.ms", String.valueOf(request > 0 ? Math.min(request, TimeUnit.SECONDS.toMillis(ADMIN_S)) : TimeUnit.SECONDS.toMillis(ADMIN_S)));
                 admin = inLoader(() -> Admin.create(all));
             }
             return admin;

@@ -256,15 +256,18 @@ public final class LiveStream implements AutoCloseable {
     if (text.length() == 0 && !silent && client.written != null) {
       return;
     }
+    // A comment although there may be a new mark: marks move with the time, and whoever waits for a comment waits for that.
+    boolean nothing = text.length() == 0 && silent;
     if (!client.mark.equals(client.written)) {
       // A block of its own behind all it stands for: a break before it repeats them, and loses none.
       text.append("id: ").append(client.mark).append("\n\n");
       client.written = client.mark;
     }
     try {
-      if (text.length() == 0) {
+      if (nothing) {
         client.sse.heartbeat();
-      } else {
+      }
+      if (text.length() > 0) {
         client.sse.write(text.toString().getBytes(StandardCharsets.UTF_8));
       }
       client.toldAtNs = now;

@@ -17,6 +17,8 @@ final class Causes {
     /** Camel goes on with the whole text the placeholder stands in. */
     private static final Pattern PLACEHOLDER = Pattern.compile("Property with key \\[(.+?)] not found");
 
+    /** What the SQL of the store's dialect is called by: the module that opens the store brings these. */
+    private static final String SQL_WORD = "sql.";
     /** Longer ones are Camel's, with the whole route in them. */
     private static final int LONGEST = 300;
 
@@ -30,7 +32,8 @@ final class Causes {
         for (Throwable t : chain) {
             Matcher key = PLACEHOLDER.matcher(String.valueOf(t.getMessage()));
             if (key.find()) {
-                return "{{" + key.group(1) + "}} is not a configuration key, or has no value";
+                return key.group(1).startsWith(SQL_WORD) ? "waits for the store, whose module knows {{" + key.group(1) + "}}"
+                        : "{{" + key.group(1) + "}} is not a configuration key, or has no value";
             }
         }
         for (int i = chain.size() - 1; i >= 0; i--) {
@@ -68,7 +71,12 @@ final class Causes {
     static boolean waits(Throwable e) {
         return chain(e).stream().anyMatch(t -> t instanceof NoSuchBeanException || t instanceof NoSuchLanguageException
                 || t instanceof NoFactoryAvailableException || t instanceof ClassNotFoundException
-                || t instanceof org.apache.camel.NoSuchEndpointException);
+                || t instanceof org.apache.camel.NoSuchEndpointException || waitsForWord(t));
+    }
+
+    private static boolean waitsForWord(Throwable e) {
+        Matcher key = PLACEHOLDER.matcher(String.valueOf(e.getMessage()));
+        return key.find() && key.group(1).startsWith(SQL_WORD);
     }
 
     private static List<Throwable> chain(Throwable e) {
