@@ -253,6 +253,7 @@ class FleetTest {
     String fresh = two.json(200, "POST", "/api/v1/admin/gateways/gw-1/restore", null).get("token").asText();
     Files.writeString(home.resolve("gateway/etc/uplink.token"), fresh + "\n");
     await().atMost(LIMIT).until(() -> two.gateway("gw-1").connectedSinceMs() != null);
+    await("the other replica knows it, too").atMost(LIMIT).until(() -> one.gateway("gw-1").status() == Gateways.Status.ACTIVE);
     String newest = one.json(200, "POST", "/api/v1/admin/gateways/gw-1/rotate", "{\"overlap_ms\":60000}").get("token").asText();
     assertNotEquals(fresh, newest);
     await().atMost(LIMIT).until(() -> two.gateway("gw-1").tokens().size() == 2);
