@@ -58,13 +58,14 @@ class PostgresModuleTest {
     execute(foreign, "CREATE TABLE invoice (id INTEGER)");
     refused(foreign, "it has tables of another program, for example [invoice]");
 
+    server.execute("DROP DATABASE IF EXISTS latin");
     server.execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
     refused(new PostgresServer.Database(server, "latin"), "has the encoding [LATIN1], it must be UTF8");
 
     PostgresServer.Database newer = server.database();
     box(newer).ready().close();
     execute(newer, "UPDATE caravan_schema SET version = 99");
-    refused(newer, "has version 99, this program reads up to 3: start the version that wrote it");
+    refused(newer, "has version 99, this program reads up to 3, and there is no way back from version 99 in it");
   }
 
   /** Negative control of the refusals: schemas of their own in one database are fine, and start from nothing. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.postgres.internal;
 
+import io.caravan.runtime.Task;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -35,9 +36,10 @@ final class Move {
   /**
    * @param file the SQLite store; no process has it open
    * @param into in a transaction, the tables of {@link Schema} without rows but those they are made with
+   * @param task told how many rows are taken over
    * @throws IOException the file is not there, no cloud's store, or of another version
    */
-  static void into(Connection into, Path file) throws SQLException, IOException {
+  static void into(Connection into, Path file, Task task) throws SQLException, IOException {
     if (!Files.isRegularFile(file)) {
       throw new IOException("store.import [" + file + "] must be the SQLite store to take over: correct the path, or empty the key to begin with nothing");
     }
@@ -57,14 +59,20 @@ final class Move {
       }
       read.execute("PRAGMA locking_mode = EXCLUSIVE");
       read.execute("BEGIN EXCLUSIVE"); // nobody else has it, or it fails
-      for (String table : texts(read, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name")) {
+      List<String> tables = texts(read, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name");
+      long all = 0;
+      for (String table : tables) {
+        all += number(read, "SELECT count(*) FROM " + table);
+      }
+      task.total(all);
+      for (String table : tables) {
         Map<String, String> columns = columns(into, table);
         List<String> theirs = texts(read, "SELECT name FROM pragma_table_info('" + table + "') ORDER BY cid");
         if (!columns.keySet().containsAll(theirs)) {
           throw new IOException("store.import [" + file + "]: table [" + table + "] has columns that there are not here: " + theirs + ", here "
               + columns.keySet());
         }
-        rows += copy(read, into, table, theirs, columns);
+        rows += copy(read, into, table, theirs, columns, task, rows);
       }
       read.execute("COMMIT");
     }
@@ -72,7 +80,8 @@ final class Move {
     LOG.info("{} rows of [{}] are taken over; it is not needed any more", rows, file);
   }
 
-  private static long copy(Statement read, Connection into, String table, List<String> names, Map<String, String> types) throws SQLException {
+  private static long copy(Statement read, Connection into, String table, List<String> names, Map<String, String> types, Task task, long before)
+      throws SQLException {
     String values = names.stream().map(name -> "jsonb".equals(types.get(name)) ? "caravan_json(?)" : "?").collect(Collectors.joining(", "));
     String list = String.join(", ", names);
     long count = 0;
@@ -92,6 +101,7 @@ final class Move {
         insert.addBatch();
         if (++count % BATCH_ROWS == 0) {
           insert.executeBatch();
+          task.progress(before + count);
         }
       }
       insert.executeBatch();

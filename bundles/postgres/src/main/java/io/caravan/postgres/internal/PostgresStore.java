@@ -4,6 +4,7 @@ package io.caravan.postgres.internal;
 import com.zaxxer.hikari.HikariPoolMXBean;
 import io.caravan.postgres.PostgresModule;
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Tasks;
 import io.caravan.wal.InboxSinks;
 import io.caravan.wal.SqlWords;
 import io.caravan.wal.Transactions;
@@ -11,12 +12,14 @@ import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.Meter;
 import io.micrometer.core.instrument.MeterRegistry;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.Map;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
@@ -74,13 +77,30 @@ public final class PostgresStore implements AutoCloseable {
     }
   }
 
+  /** Nobody can do anything here before that is done; cancelled it is begun anew with the next attempt to open the store. */
+  private void takeOver(Connection into, Path file) throws SQLException, IOException {
+    Tasks bound = context.getRegistry().lookupByNameAndType("tasks", Tasks.class);
+    try {
+      (bound != null ? bound : new Tasks()).run("store.import", file.toString(), "rows",
+          "nothing is taken over; it begins anew with the next attempt to open the store, unless store.import is emptied", task -> {
+            Move.into(into, file, task);
+            return null;
+          });
+    } catch (SQLException | IOException | RuntimeException e) {
+      throw e;
+    } catch (Exception e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
   private void open() throws Exception {
     opened.push(() -> {
       clock.shutdownNow();
       clock.awaitTermination(CLOSE_S, TimeUnit.SECONDS);
     });
     try (Connection connection = settings.source().getConnection()) {
-      Schema.apply(connection, settings.place(), config.get("store.import").isEmpty() ? null : config.getPath("store.import"));
+      Path file = config.get("store.import").isEmpty() ? null : config.getPath("store.import");
+      Schema.apply(connection, settings.place(), file == null ? null : into -> takeOver(into, file));
     }
     writer = keep(new Pool(settings.pool("writer", "store.pool.writers", /* readOnly= */ false, trouble), trouble));
     Pool reader = keep(new Pool(settings.pool("reader", "store.pool.readers", /* readOnly= */ true, trouble), trouble));
@@ -99,6 +119,7 @@ public final class PostgresStore implements AutoCloseable {
     bind("writer", writer);
     bind("reader", reader);
     bind("transaction", Transactions.policy(writer));
+    bind("storeVersions", versions());
     keep(InboxSinks.start(context, config, reader, writer));
     HealthCheckRegistry health = HealthCheckRegistry.get(context);
     if (health != null) {
@@ -109,6 +130,15 @@ public final class PostgresStore implements AutoCloseable {
     keep(new Signals(settings.source(), context));
     clock.scheduleWithFixedDelay(this::look, LOOK_MS, LOOK_MS, TimeUnit.MILLISECONDS);
     LOG.info("store [{}] is open", settings);
+  }
+
+  /** For /version. */
+  private Map<String, String> versions() throws SQLException {
+    try (Connection connection = writer.getConnection(); Statement statement = connection.createStatement();
+        ResultSet row = statement.executeQuery("SELECT current_setting('server_version'), version FROM caravan_schema")) {
+      row.next();
+      return Map.of("postgresql", row.getString(1), "schema", row.getString(2));
+    }
   }
 
   /** Writes one row: only that tells that the database takes what is written. */

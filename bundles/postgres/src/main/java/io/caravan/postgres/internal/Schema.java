@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.postgres.internal;
 
+import io.caravan.wal.WayBack;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Path;
 import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
@@ -14,7 +14,8 @@ import org.slf4j.LoggerFactory;
 
 /**
  * The tables. {@code cloud-3.sql} makes them from nothing, {@code cloud-N.sql} brings them from N-1 to N; all that is missing is applied
- * in one transaction, one replica at a time. Versions are those of the SQLite store.
+ * in one transaction, one replica at a time. Versions are those of the SQLite store. With a script goes {@code cloud-N-back.sql} into
+ * the store, for an older program ({@link WayBack}).
  */
 final class Schema {
   static final int FIRST = 3;
@@ -29,10 +30,24 @@ final class Schema {
    * Creates or migrates.
    *
    * @param place the database's address, for people
-   * @param taken the SQLite store whose rows new tables begin with; null: with none
+   * @param taken puts in what new tables begin with; null: nothing
    * @throws IOException the database is another program's, a newer version's, or of a kind that will not do; nothing is changed then
    */
-  static void apply(Connection connection, String place, Path taken) throws SQLException, IOException {
+  static void apply(Connection connection, String place, Taken taken) throws SQLException, IOException {
+    apply(connection, place, taken, VERSION, Schema::resource);
+  }
+
+  /** Rows of another store, taken over in the transaction that makes the tables. */
+  interface Taken {
+    void into(Connection connection) throws SQLException, IOException;
+  }
+
+  /** Where scripts come from: the text of {@code cloud-<what>.sql}, or null. */
+  interface Scripts {
+    String read(String name) throws IOException;
+  }
+
+  static void apply(Connection connection, String place, Taken taken, int version, Scripts scripts) throws SQLException, IOException {
     connection.setAutoCommit(false);
     try (Statement statement = connection.createStatement()) {
       suits(statement, place);
@@ -50,19 +65,22 @@ final class Schema {
             + " changed_at TIMESTAMPTZ NOT NULL, checked_at TIMESTAMPTZ)");
         statement.execute("INSERT INTO caravan_schema VALUES (1, " + found + ", now(), NULL)");
       }
-      if (found > VERSION) {
-        throw new IOException("store [" + place + "] has version " + found + ", this program reads up to " + VERSION
-            + ": start the version that wrote it, or restore a backup from before (docs/operations.md)");
+      if (found > version) {
+        back(connection, statement, place, found, version);
       }
-      for (int next = found + 1; next <= VERSION; next++) {
-        statement.execute(script(next));
+      for (int next = found + 1; next <= version; next++) {
+        statement.execute(scripts.read("cloud-" + next));
+        String back = scripts.read("cloud-" + next + "-back");
+        if (back != null) {
+          WayBack.keep(connection, next, back);
+        }
       }
       if (found < FIRST && taken != null) {
-        Move.into(connection, taken);
+        taken.into(connection);
       }
-      if (found < VERSION) {
-        statement.execute("UPDATE caravan_schema SET version = " + VERSION + ", changed_at = now()");
-        LOG.info("store [{}] is brought from {} to version {}", place, found < FIRST ? "nothing" : "version " + found, VERSION);
+      if (found != version) {
+        statement.execute("UPDATE caravan_schema SET version = " + version + ", changed_at = now()");
+        LOG.info("store [{}] is brought from {} to version {}", place, found < FIRST ? "nothing" : "version " + found, version);
       }
       connection.commit();
     } catch (SQLException | IOException | RuntimeException e) {
@@ -95,9 +113,26 @@ final class Schema {
     }
   }
 
-  private static String script(int number) throws IOException {
-    try (InputStream in = Schema.class.getResourceAsStream("/io/caravan/postgres/cloud-" + number + ".sql")) {
-      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
+  /** Not under the feet of a newer replica that works with these tables. */
+  private static void back(Connection connection, Statement statement, String place, int found, int version) throws SQLException, IOException {
+    String hindrance = one(statement, "SELECT 'replica ' || replica_id || ' (' || coalesce(version, '?') || ') works with it: stop it first'"
+        + " FROM replica WHERE until_ms > extract(epoch FROM now()) * 1000 ORDER BY replica_id LIMIT 1");
+    try {
+      if (hindrance == null) {
+        WayBack.go(connection, found, version);
+      }
+    } catch (SQLException e) {
+      hindrance = e.getMessage();
+    }
+    if (hindrance != null) {
+      throw new IOException("store [" + place + "] has version " + found + ", this program reads up to " + version + ", and " + hindrance
+          + "; or start the version that wrote it (docs/upgrade.md)");
+    }
+  }
+
+  private static String resource(String name) throws IOException {
+    try (InputStream in = Schema.class.getResourceAsStream("/io/caravan/postgres/" + name + ".sql")) {
+      return in == null ? null : new String(in.readAllBytes(), StandardCharsets.UTF_8);
     }
   }
 }

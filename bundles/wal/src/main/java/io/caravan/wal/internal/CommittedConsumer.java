@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
-import java.util.concurrent.ExecutorService;
+import java.util.Collections;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.camel.Endpoint;
 import org.apache.camel.Exchange;
@@ -10,16 +14,27 @@ import org.apache.camel.support.DefaultConsumer;
 
 /**
  * {@code wal:committed}: one exchange after commits, header CaravanLastSeq; however many commits there are while one is
- * under way, one more follows it. One at start, for the rows that were there already.
+ * under way, one more follows it. One at start, for the rows that were there already. Parameters {@code kinds} (commas between):
+ * only commits with a row of one of these; {@code lagMs}: an exchange begins so long after the commit that it is made for, and
+ * stands for all commits until then.
  */
 final class CommittedConsumer extends DefaultConsumer {
     private final Signals signals;
     private final AtomicInteger due = new AtomicInteger();
-    private ExecutorService executor;
+    private final Set<String> kinds;
+    private final long lagMs;
+    private volatile ScheduledExecutorService executor;
 
-    CommittedConsumer(Endpoint endpoint, Processor processor, Signals signals) {
+    /** @param kinds empty: all */
+    CommittedConsumer(Endpoint endpoint, Processor processor, Signals signals, Set<String> kinds, long lagMs) {
         super(endpoint, processor);
         this.signals = signals;
+        this.kinds = kinds;
+        this.lagMs = lagMs;
+    }
+
+    boolean wants(List<String> committed) {
+        return kinds.isEmpty() || !Collections.disjoint(kinds, committed);
     }
 
     /** Never blocks. */
@@ -31,13 +46,17 @@ final class CommittedConsumer extends DefaultConsumer {
     }
 
     private void next() {
-        ExecutorService worker = executor;
+        ScheduledExecutorService worker = executor;
         if (worker == null || !isRunAllowed()) {
             due.set(0);
             return;
         }
         try {
-            worker.execute(this::run);
+            if (lagMs > 0) {
+                worker.schedule(this::run, lagMs, TimeUnit.MILLISECONDS);
+            } else {
+                worker.execute(this::run);
+            }
         } catch (java.util.concurrent.RejectedExecutionException e) {
             due.set(0); // stopping; the next start signals
         }
@@ -62,7 +81,7 @@ final class CommittedConsumer extends DefaultConsumer {
     @Override
     protected void doStart() throws Exception {
         super.doStart();
-        executor = getEndpoint().getCamelContext().getExecutorServiceManager().newSingleThreadExecutor(this, "caravan-wal-committed");
+        executor = getEndpoint().getCamelContext().getExecutorServiceManager().newSingleThreadScheduledExecutor(this, "caravan-wal-committed");
         due.set(0);
         signals.add(this);
         signal();

@@ -69,9 +69,9 @@ final class Damage {
             return "the -wal file is damaged: " + missing;
         }
         boolean countIsValid = head.getInt(24) == head.getInt(92);
-        long pages = wal.pageCount() > 0 ? wal.pageCount() : countIsValid ? head.getInt(28) & 0xffffffffL : 0;
+        long pages = wal.takenPageCount() > 0 ? wal.takenPageCount() : countIsValid ? head.getInt(28) & 0xffffffffL : 0;
         for (long page = size / Pages.SIZE + 1; page <= pages; page++) {
-            if (!wal.pages().containsKey((int) page)) {
+            if (!wal.taken().contains((int) page)) {
                 return "the store's file is cut: it has " + size / Pages.SIZE + " of " + pages + " pages";
             }
         }

@@ -5,6 +5,7 @@ import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import com.zaxxer.hikari.SQLExceptionOverride;
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Tasks;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -56,12 +57,12 @@ final class Database implements AutoCloseable {
 
     private record Pools(HikariDataSource writer, HikariDataSource reader) {}
 
-    private Database(Path file, Schema schema, Config config) {
+    private Database(Path file, Schema schema, Config config, Tasks tasks) {
         this.file = file;
         this.schema = schema;
         gate = new WriteGate(file.toFile());
         writer = new WriterDataSource(() -> pools().writer, gate);
-        repair = schema == Schema.GATEWAY ? new Repair(this) : null;
+        repair = schema == Schema.GATEWAY ? new Repair(this, tasks) : null;
         synchronous = config.get("wal.synchronous");
         dedupeOff = "off".equals(config.get("wal.unsafe.dedupe"));
         base.setBusyTimeout(BUSY_TIMEOUT_MS);
@@ -80,8 +81,13 @@ final class Database implements AutoCloseable {
      * @throws IOException with path, rule and advice, if the store cannot be opened; nothing stays open then
      */
     static Database open(Schema schema, Config config) throws IOException {
+        return open(schema, config, new Tasks());
+    }
+
+    /** As above. @param tasks told of a salvage */
+    static Database open(Schema schema, Config config, Tasks tasks) throws IOException {
         Path file = config.getPath(schema.pathKey()).toAbsolutePath().normalize();
-        Database database = new Database(file, schema, config);
+        Database database = new Database(file, schema, config, tasks);
         try {
             database.open();
             return database;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
 import io.caravan.wal.Recovery.DeadCause;
 import io.caravan.wal.Recovery.DeadFilter;
 import io.caravan.wal.Recovery.DeadLetter;
@@ -133,7 +134,7 @@ final class DeadLetters {
         }
     }
 
-    long export(RecoveryTools.Reads reads, OutputStream out, long limit, String gatewayId) throws IOException {
+    long export(RecoveryTools.Reads reads, OutputStream out, long limit, String gatewayId, Task task) throws IOException {
         long[] written = new long[1];
         DeadLetter[] after = new DeadLetter[1];
         // Few rows at a time: each may be wal.max.row long, and what is written may go to a slow terminal, after the read.
@@ -149,6 +150,7 @@ final class DeadLetters {
                 out.write('\n');
                 written[0]++;
             }
+            task.progress(written[0]);
         } while (after[0] != null);
         return written[0];
     }

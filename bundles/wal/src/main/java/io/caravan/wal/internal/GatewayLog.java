@@ -112,7 +112,10 @@ final class GatewayLog implements SinkLog {
                 + " iif(l.backlog > 0 AND s.log = 'wal', (SELECT w.received_at_ms FROM wal w WHERE w.seq >"
                 + " (SELECT min(r.acked_seq) FROM sink_range r WHERE r.sink = s.name"
                 + " AND r.acked_seq < coalesce(r.last_seq, (SELECT seq FROM sqlite_sequence WHERE name = 'wal')))"
-                + " ORDER BY w.seq LIMIT 1), 0)"
+                + " ORDER BY w.seq LIMIT 1), iif(l.backlog > 0 AND s.log = 'outbox', (SELECT o.created_at_ms FROM outbox o WHERE o.seq >"
+                + " (SELECT min(r.acked_seq) FROM sink_range r WHERE r.sink = s.name"
+                + " AND r.acked_seq < coalesce(r.last_seq, (SELECT seq FROM sqlite_sequence WHERE name = 'outbox')))"
+                + " ORDER BY o.seq LIMIT 1), 0))"
                 + " FROM sink s JOIN ledger l ON l.sink = s.name ORDER BY s.name";
     }
 }

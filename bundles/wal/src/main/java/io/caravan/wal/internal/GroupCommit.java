@@ -2,7 +2,10 @@
 package io.caravan.wal.internal;
 
 import io.caravan.runtime.Config;
+import io.caravan.runtime.TraceSpan;
+import io.caravan.runtime.Traces;
 import io.caravan.wal.AppendResult;
+import io.caravan.wal.Density;
 import io.caravan.wal.Record;
 import io.caravan.wal.Rejection;
 import io.caravan.wal.StoreUnavailableException;
@@ -21,11 +24,13 @@ import java.util.concurrent.TimeUnit;
 import org.apache.camel.Exchange;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.MDC;
 import org.sqlite.SQLiteConnection;
 
 /**
  * The committer: one thread that takes whatever waits when the last commit ended, writes it in one transaction, and
- * completes the stages after COMMIT returned. A lone message commits at once; under load the groups grow by themselves.
+ * completes the stages after COMMIT returned. A lone message commits at once; under load the groups grow by themselves, and where
+ * messages come densely it waits {@code wal.commit.gather.ms} for more (ADR 14).
  *
  * <p>A commit that fails completes nobody. The same messages are tried again, with backoff, until they are on disk or
  * the log stops; a row the store refuses for what it is (not for the state of the disk) is found by halving.
@@ -37,12 +42,19 @@ public final class GroupCommit implements Wal, AutoCloseable {
     private static final long BACKOFF_MAX_MS = 5_000;
     private static final long SPACE_LOOK_MS = 100;
     private static final long DRAIN_MS = 5_000;
+    /** Messages a second from which on a commit waits for more. */
+    private static final int DENSE = 2_000;
+    /** So many messages share what a commit costs well enough. */
+    private static final int GATHERED = 200;
+    private static final long GATHER_LOOK_MS = 1;
+    private static final long IDLE = Long.MIN_VALUE;
 
     private final Database database;
     private final Signals signals;
     private final Checkpointer checkpointer;
     private final Space space;
     private final WalMetrics metrics;
+    private final Traces traces;
     private final LogWriter log;
     private final boolean ackBeforeCommit;
     private final int maxGroup;
@@ -60,11 +72,19 @@ public final class GroupCommit implements Wal, AutoCloseable {
     /** Queued and in the group under way. */
     private volatile int waiting;
 
+    // Of the committer's thread.
+    private final List<String> kinds = new ArrayList<>();
+    private final long gatherNs;
+    private final Density density = new Density(DENSE);
+
     private int generation;            // of the store that the committer's memory is about
+    private volatile long busySince = IDLE; // nanoTime; a commit is under way
     private volatile String refusing;  // null: the last commit succeeded
     private volatile long nextAttempt; // nanoTime, while refusing
 
-    GroupCommit(Database database, Config config, Signals signals, Checkpointer checkpointer, Space space, WalMetrics metrics) {
+    GroupCommit(Database database, Config config, Signals signals, Checkpointer checkpointer, Space space, WalMetrics metrics,
+            Traces traces) {
+        this.traces = traces;
         this.database = database;
         this.signals = signals;
         this.checkpointer = checkpointer;
@@ -74,8 +94,10 @@ public final class GroupCommit implements Wal, AutoCloseable {
         ackBeforeCommit = UnsafeSwitches.ackBeforeCommit(config.get("wal.unsafe.ack"));
         maxGroup = (int) config.getLong("wal.commit.max");
         maxGroupBytes = config.getLong("wal.commit.max.bytes");
+        gatherNs = TimeUnit.MILLISECONDS.toNanos(config.getLong("wal.commit.gather.ms"));
         maxQueue = (int) config.getLong("wal.queue.max");
         maxQueueBytes = config.getLong("wal.queue.max.bytes");
+        metrics.gauge("caravan.wal.commit.running.seconds", "For how long the commit that is under way has been", this, wal -> wal.busyNanos() / 1e9);
         metrics.gauge("caravan.wal.queue.rows", "Messages that wait for their commit", this, GroupCommit::queued);
         metrics.gauge("caravan.wal.state", "0 durable, 1 degraded, 2 refusing", this, wal -> wal.state().ordinal());
         thread.setDaemon(true);
@@ -94,7 +116,8 @@ public final class GroupCommit implements Wal, AutoCloseable {
             return CompletableFuture.failedStage(new IllegalArgumentException("variable record [" + record
                     + "] must be an io.caravan.wal.Record: set it before bean wal, method append"));
         }
-        return enqueue(new Pending((Record) record, null, exchange, header(exchange, "CaravanSource"), header(exchange, "CaravanTopic")));
+        return traced((Record) record,
+                enqueue(new Pending((Record) record, null, exchange, header(exchange, "CaravanSource"), header(exchange, "CaravanTopic"))));
     }
 
     @Override
@@ -110,7 +133,7 @@ public final class GroupCommit implements Wal, AutoCloseable {
 
     @Override
     public CompletionStage<AppendResult> submit(Record record, String source, String topic) {
-        return enqueue(new Pending(record, null, null, source, topic));
+        return traced(record, enqueue(new Pending(record, null, null, source, topic)));
     }
 
     @Override
@@ -132,6 +155,31 @@ public final class GroupCommit implements Wal, AutoCloseable {
     @Override
     public int queued() {
         return waiting;
+    }
+
+    /** Of a message whose trace is recorded: ends its span, and what goes on then logs with its ids. */
+    private CompletableFuture<AppendResult> traced(Record record, CompletableFuture<AppendResult> stage) {
+        TraceSpan span = traces.on() ? traces.child(Traces.Stage.APPEND, "wal", record.traceContext()) : null;
+        if (span == null) {
+            return stage;
+        }
+        CompletableFuture<AppendResult> done = new CompletableFuture<>();
+        stage.whenComplete((result, failure) -> {
+            if (failure != null) {
+                span.fail(failure.getClass().getName(), failure.getMessage());
+            } else {
+                span.set("caravan.outcome", result.outcome());
+            }
+            span.end();
+            try (TraceSpan.Scope ids = span.enter()) {
+                if (failure != null) {
+                    done.completeExceptionally(failure);
+                } else {
+                    done.complete(result);
+                }
+            }
+        });
+        return done;
     }
 
     private static String header(Exchange exchange, String name) {
@@ -184,6 +232,12 @@ public final class GroupCommit implements Wal, AutoCloseable {
         return why == null ? "" : "; " + why;
     }
 
+    /** For how long the commit that is under way has been, the turn to write included; 0: none is. A disk that hangs makes no error. */
+    long busyNanos() {
+        long since = busySince;
+        return since == IDLE ? 0 : Math.max(0, System.nanoTime() - since);
+    }
+
     /** The store is being repaired, the last commit failed, or there is no space for one. */
     private String refusal() {
         String why = database.trouble();
@@ -230,6 +284,7 @@ public final class GroupCommit implements Wal, AutoCloseable {
                 lock.wait();
             }
             idle = false;
+            gather();
             long bytes = 0;
             while (!queue.isEmpty() && group.size() < maxGroup && bytes < maxGroupBytes) {
                 Pending pending = queue.poll();
@@ -238,7 +293,23 @@ public final class GroupCommit implements Wal, AutoCloseable {
             }
             queueBytes -= bytes;
         }
+        density.add(group.size());
         return true;
+    }
+
+    /**
+     * Where messages come densely, waits a moment for more: a commit, and what it sets going behind the log, costs the same for one
+     * message and for a hundred. Not longer than nothing comes: senders that wait for their acknowledgements are not made to.
+     */
+    private void gather() throws InterruptedException {
+        if (gatherNs == 0 || !density.dense()) {
+            return;
+        }
+        long begun = System.nanoTime();
+        for (int before = 0, now = queue.size(); now > before && now < GATHERED && System.nanoTime() - begun < gatherNs && !stopping; now = queue.size()) {
+            before = now;
+            lock.wait(GATHER_LOOK_MS);
+        }
     }
 
     private void store(List<Pending> group, boolean careful) throws InterruptedException {
@@ -258,14 +329,18 @@ public final class GroupCommit implements Wal, AutoCloseable {
         Pending culprit = group.get(0);
         metrics.poisoned.increment();
         if (culprit.isRejection()) {
-            LOG.error("the store refuses a rejected message, correlation id [{}]; it stays unacknowledged: {}",
-                    culprit.rejection().correlationId(), poison.toString());
+            try (MDC.MDCCloseable id = MDC.putCloseable("correlation_id", culprit.rejection().correlationId())) {
+                LOG.error("the store refuses a rejected message, correlation id [{}]; it stays unacknowledged: {}",
+                        culprit.rejection().correlationId(), poison.toString());
+            }
             culprit.completeExceptionally(new IllegalStateException("table rejected refuses this message: " + poison.getMessage(), poison));
             settled(1);
             return;
         }
-        LOG.error("the log refuses message [{}], correlation id [{}]: kept in table rejected: {}", culprit.record.messageKey(),
-                culprit.record.correlationId(), poison.toString());
+        try (MDC.MDCCloseable id = MDC.putCloseable("correlation_id", culprit.record.correlationId())) {
+            LOG.error("the log refuses message [{}], correlation id [{}]: kept in table rejected: {}", culprit.record.messageKey(),
+                    culprit.record.correlationId(), poison.toString());
+        }
         culprit.poison("the log refused the row: " + poison.getMessage());
         store(group, true);
     }
@@ -277,10 +352,12 @@ public final class GroupCommit implements Wal, AutoCloseable {
                 return null;
             }
             long begun = System.nanoTime();
+            busySince = begun;
             long lastSeq;
             try {
                 lastSeq = commit(group, careful);
             } catch (SQLException | RuntimeException | OutOfMemoryError e) {
+                busySince = IDLE;
                 log.forget();
                 database.noticed(e);
                 if (StorageError.isPoison(e) && !group.isEmpty()) {
@@ -296,6 +373,7 @@ public final class GroupCommit implements Wal, AutoCloseable {
                 pause(backoff);
                 continue;
             }
+            busySince = IDLE;
             // Outside of the try: it is on disk, nothing that goes wrong from here on may have it written again.
             acknowledge(group, lastSeq, begun);
             return null;
@@ -375,6 +453,8 @@ public final class GroupCommit implements Wal, AutoCloseable {
         int conflicts = 0;
         int replays = 0;
         long bytes = 0;
+        kinds.clear();
+        String kind = null;
         for (int i = 0; i < group.size(); i++) {
             Pending pending = group.get(i);
             bytes += pending.bytes();
@@ -382,6 +462,12 @@ public final class GroupCommit implements Wal, AutoCloseable {
                 rejections++;
             } else if (pending.isDurable()) {
                 appended++;
+                if (!pending.record.kind().equals(kind)) {
+                    kind = pending.record.kind();
+                    if (!kinds.contains(kind)) {
+                        kinds.add(kind);
+                    }
+                }
             } else if (pending.isDuplicate()) {
                 duplicates++;
             } else if (pending.isReplayed()) {
@@ -402,10 +488,11 @@ public final class GroupCommit implements Wal, AutoCloseable {
         metrics.conflicts.increment(conflicts);
         metrics.replayed.increment(replays);
         metrics.rejected.increment(rejections + conflicts + replays);
+        metrics.rejections.add(rejections);
         signals.receipts().committed(log.committed());
         log.reset();
         if (appended > 0) {
-            signals.committed(lastSeq);
+            signals.committed(lastSeq, kinds);
         }
         checkpointer.written(bytes);
         space.written(bytes);

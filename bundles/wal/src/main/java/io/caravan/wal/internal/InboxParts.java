@@ -26,7 +26,7 @@ public final class InboxParts implements AutoCloseable {
         MeterRegistry registry = context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class);
         SinkLog log = new InboxLog(reader, writer);
         InboxParts parts = new InboxParts();
-        SinkReport report = parts.keep(new SinkReport(config, log, registry != null ? registry : new CompositeMeterRegistry(),
+        SinkReport report = parts.keep(new SinkReport(config, log, "inbox", registry != null ? registry : new CompositeMeterRegistry(),
                 HealthCheckRegistry.get(context)));
         Sinks sinks = parts.keep(new Sinks(context, config, log, report));
         parts.bind(context, "sinks", sinks);

@@ -7,8 +7,11 @@ import java.lang.management.ManagementFactory;
 import java.lang.reflect.RecordComponent;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import javax.management.InstanceAlreadyExistsException;
 import javax.management.JMException;
+import javax.management.MBeanOperationInfo;
+import javax.management.MBeanParameterInfo;
 import javax.management.MBeanServer;
 import javax.management.ObjectName;
 import javax.management.StandardMBean;
@@ -24,6 +27,30 @@ import javax.management.openmbean.TabularType;
 
 /** {@link RecoveryMBean} over the bean. Records become CompositeData with the records' own names. */
 final class RecoveryJmx implements RecoveryMBean {
+    private static final List<String> FILTER = List.of("sink reason cause device fromMs toMs".split(" "));
+    /** What a console shows; the interface's comments are not there at run time. */
+    private static final Map<String, String> SAYS = Map.ofEntries(
+            Map.entry("pauseSink", "The sink gets nothing until it is resumed; a batch on its way is finished."),
+            Map.entry("resumeSink", "The sink goes on now, also where it is failed or waits."),
+            Map.entry("resetSink", "Moves the sink's cursor: to oldest, now, or a sequence. dryRun only counts."),
+            Map.entry("removeSink", "Forgets a sink whose route is not there, with backlog and dead letters. dryRun only counts."),
+            Map.entry("deadLetters", "Dead letters. Empty texts and 0 choose all."),
+            Map.entry("requeueDead", "Delivers dead letters again. Empty texts and 0 choose all; dryRun only counts."),
+            Map.entry("discardDead", "Gives dead letters up, for good. Empty texts and 0 choose all; dryRun only counts."),
+            Map.entry("replay", "Delivers these sequences again to one sink. dryRun only counts."),
+            Map.entry("replayTime", "Delivers what was received from fromMs to before toMs again to one sink; milliseconds since 1970. dryRun only counts."),
+            Map.entry("peek", "Finds a message by sequence, message key or correlation id."),
+            Map.entry("peekPlaces", "Where a message is, per sink."),
+            Map.entry("discrepancies", "Sequences that are not counted as they should be. deep looks at every row."),
+            Map.entry("verify", "Checks every row's checksums, cursors and ledger; reads all of the log. whole: SQLite's structure too."),
+            Map.entry("compact", "Deletes what nobody needs any more, and gives the room back to the file system."),
+            Map.entry("acknowledge", "Says that all incidents so far are known; readiness is green again."));
+    private static final Map<String, List<String>> NAMES = Map.ofEntries(Map.entry("pauseSink", List.of("sink")), Map.entry("resumeSink", List.of("sink")),
+            Map.entry("resetSink", List.of("sink", "to", "dryRun")), Map.entry("removeSink", List.of("sink", "dryRun")), Map.entry("deadLetters", with("limit")),
+            Map.entry("requeueDead", with("dryRun")), Map.entry("discardDead", with("note", "dryRun")), Map.entry("replay", List.of("sink", "firstSeq", "lastSeq", "dryRun")),
+            Map.entry("replayTime", List.of("sink", "fromMs", "toMs", "dryRun")), Map.entry("peek", List.of("what")), Map.entry("peekPlaces", List.of("what")),
+            Map.entry("discrepancies", List.of("deep")), Map.entry("verify", List.of("whole")), Map.entry("acknowledge", List.of("by")));
+
     private final Recovery recovery;
 
     private RecoveryJmx(Recovery recovery) {
@@ -33,7 +60,23 @@ final class RecoveryJmx implements RecoveryMBean {
     /** On the platform's MBean server. @return takes it back */
     static AutoCloseable register(Recovery recovery) throws JMException {
         MBeanServer server = ManagementFactory.getPlatformMBeanServer();
-        StandardMBean bean = new StandardMBean(new RecoveryJmx(recovery), RecoveryMBean.class);
+        StandardMBean bean = new StandardMBean(new RecoveryJmx(recovery), RecoveryMBean.class) {
+            @Override
+            protected String getDescription(MBeanOperationInfo operation) {
+                return SAYS.getOrDefault(operation.getName(), operation.getName());
+            }
+
+            @Override
+            protected String getDescription(MBeanOperationInfo operation, MBeanParameterInfo parameter, int sequence) {
+                return getParameterName(operation, parameter, sequence);
+            }
+
+            @Override
+            protected String getParameterName(MBeanOperationInfo operation, MBeanParameterInfo parameter, int sequence) {
+                List<String> names = NAMES.getOrDefault(operation.getName(), List.of());
+                return sequence < names.size() ? names.get(sequence) : "p" + (sequence + 1);
+            }
+        };
         ObjectName name = new ObjectName("io.caravan:type=Recovery");
         // Several stores in one process are a matter of tests.
         for (int i = 2;; i++) {
@@ -151,6 +194,12 @@ final class RecoveryJmx implements RecoveryMBean {
     @Override
     public int acknowledge(String by) {
         return recovery.acknowledge(by);
+    }
+
+    private static List<String> with(String... more) {
+        List<String> names = new ArrayList<>(FILTER);
+        names.addAll(List.of(more));
+        return List.copyOf(names);
     }
 
     private static DeadFilter filter(String sink, String reason, String cause, String device, long fromMs, long toMs) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
 import io.caravan.wal.Recovery.Finding;
 import io.caravan.wal.Recovery.Verification;
 import java.sql.SQLException;
@@ -31,16 +32,16 @@ final class RecoveryParts implements RecoveryTools.Parts {
     }
 
     @Override
-    public Verification verify(boolean whole) throws SQLException {
-        Verifier.Report report = Verifier.run(database, whole);
+    public Verification verify(boolean whole, Task task) throws SQLException {
+        Verifier.Report report = Verifier.run(database, whole, task);
         List<Finding> findings = report.findings().stream().map(f -> new Finding("error", f.where(), f.what(), f.todo())).toList();
         String counts = report.counts().entrySet().stream().map(Object::toString).collect(Collectors.joining(", "));
         return new Verification(report.ok(), counts, findings, report.more());
     }
 
     @Override
-    public String compact() throws SQLException {
-        Retention.Result result = retention.compact();
+    public String compact(Task task) throws SQLException {
+        Retention.Result result = retention.compact(task);
         return result.rowsDeleted() + " rows deleted, the store has " + result.bytesAfter() + " bytes, it had " + result.bytesBefore();
     }
 

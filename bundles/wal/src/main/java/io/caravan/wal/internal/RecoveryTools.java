@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
+import io.caravan.runtime.Tasks;
 import io.caravan.wal.Recovery;
 import io.caravan.wal.Wal;
 import io.caravan.wal.WalState;
@@ -39,9 +41,9 @@ public final class RecoveryTools implements Recovery {
 
         void wake(String sink);
 
-        Verification verify(boolean whole) throws Exception;
+        Verification verify(boolean whole, Task task) throws Exception;
 
-        String compact() throws Exception;
+        String compact(Task task) throws Exception;
 
         /** @return how many incidents were not acknowledged yet */
         int acknowledge(String by) throws Exception;
@@ -64,9 +66,11 @@ public final class RecoveryTools implements Recovery {
     private final Supplier<String> gatewayId;
     private final Wal wal;
     private final Parts parts;
+    private final Tasks tasks;
     private final LogSearch search = new LogSearch(this::read);
 
-    RecoveryTools(Database database, Supplier<String> gatewayId, Wal wal, Parts parts) {
+    RecoveryTools(Database database, Supplier<String> gatewayId, Wal wal, Parts parts, Tasks tasks) {
+        this.tasks = tasks;
         this.writer = database.writer();
         this.reader = database.reader();
         this.file = database.file();
@@ -209,6 +213,12 @@ public final class RecoveryTools implements Recovery {
 
     /** Replays what exists of a range; with {@code before} &gt; 0 the backlog before that sequence is left out first. */
     private Change again(String sink, long firstSeq, long lastSeq, boolean dryRun, long before) {
+        return dryRun ? again(sink, firstSeq, lastSeq, true, before, Task.NONE)
+                : tasks.run(before > 0 ? "sink:reset" : "wal:replay", sink, "rows", "nothing was changed; run it again, it starts anew",
+                        task -> again(sink, firstSeq, lastSeq, false, before, task));
+    }
+
+    private Change again(String sink, long firstSeq, long lastSeq, boolean dryRun, long before, Task task) {
         Change change = write(!dryRun, connection -> {
             known(connection, sink);
             long newest = Replay.newest(connection, "wal");
@@ -219,7 +229,7 @@ public final class RecoveryTools implements Recovery {
             }
             long discarded = before > 0 ? Replay.discardBefore(connection, sink, Math.min(before, newest + 1), newest) : 0;
             List<Span> rows = firstSeq > end ? List.of() : Replay.retained(connection, firstSeq, end);
-            Replay.Done done = Replay.replay(connection, sink, rows, newest);
+            Replay.Done done = Replay.replay(connection, sink, rows, newest, task);
             long off = before > 0 ? Replay.mendCounts(connection, sink) : 0;
             if (off != 0) {
                 mended.add("its ledger was off by " + off + " rows, which count as acked now");
@@ -276,7 +286,19 @@ public final class RecoveryTools implements Recovery {
 
     @Override
     public long deadExport(DeadFilter filter, OutputStream out, long limit) throws IOException {
-        return new DeadLetters(checked(filter), true).export(this::read, out, limit, gatewayId.get());
+        DeadLetters letters = new DeadLetters(checked(filter), true);
+        return tasks.run("dead:export", text(filter.sink()), "records", "the lines that are written are whole; run it again, it starts anew", task -> {
+            task.total(Math.min(limit, read(connection -> counted(connection, filter))));
+            return letters.export(this::read, out, limit, gatewayId.get(), task);
+        });
+    }
+
+    /** About how many it chooses, cheaply; 0: that would be as much work as doing it. */
+    private static long counted(Connection connection, DeadFilter filter) throws SQLException {
+        if (filter.reason() != null || filter.cause() != null || filter.device() != null || filter.fromMs() > 0 || filter.toMs() > 0 || filter.seq() > 0) {
+            return 0;
+        }
+        return Sql.number(connection, "SELECT coalesce(sum(dead), 0) FROM sink WHERE ? IS NULL OR name = ?", filter.sink(), filter.sink());
     }
 
     private DeadFilter checked(DeadFilter filter) {
@@ -308,15 +330,42 @@ public final class RecoveryTools implements Recovery {
         if (note == null && filter.sink() != null) {
             refuseInternal(filter.sink(), "requeued to");
         }
+        if (dryRun) {
+            return eachDead(filter, true, note, letters, Task.NONE);
+        }
+        return tasks.run(note == null ? "dead:requeue" : "dead:discard", text(filter.sink()), "records", "these stay "
+                + (note == null ? "requeued, each once" : "discarded") + ", the others are dead letters as before; run it again, it goes on", task -> {
+                    task.total(read(connection -> counted(connection, filter)));
+                    return eachDead(filter, false, note, letters, task);
+                });
+    }
+
+    private Change eachDead(DeadFilter filter, boolean dryRun, String note, DeadLetters letters, Task task) {
         Tally tally = new Tally();
+        try {
+            eachPage(dryRun, note, letters, task, tally);
+        } finally {
+            // Also those of a work that was cancelled or failed: they are in the backlog.
+            if (!dryRun && note == null) {
+                tally.sinks.forEach(parts::wake);
+            }
+        }
+        return tally(filter, dryRun, note, tally);
+    }
+
+    private void eachPage(boolean dryRun, String note, DeadLetters letters, Task task, Tally tally) {
         // A page is a transaction of its own: a million dead letters must not hold up who appends.
         do {
             if (dryRun) {
                 tally.after = read(connection -> page(connection, letters, tally, note, true));
             } else {
                 tally.after = write(true, connection -> page(connection, letters, tally, note, false));
+                task.progress(tally.looked);
             }
         } while (tally.after != null && tally.ranges < Replay.MAX_RANGES);
+    }
+
+    private static Change tally(DeadFilter filter, boolean dryRun, String note, Tally tally) {
         boolean more = tally.after != null;
         List<String> notes = new ArrayList<>();
         if (tally.gone > 0) {
@@ -329,15 +378,13 @@ public final class RecoveryTools implements Recovery {
             notes.add("more than " + Replay.MAX_RANGES + " separate pieces: give the same command again when these are delivered");
         }
         done(dryRun, "{} dead letters of {} are {} by an operator", tally.rows, tally.sinks, note == null ? "requeued" : "discarded (" + note + ")");
-        if (!dryRun && note == null) {
-            tally.sinks.forEach(parts::wake);
-        }
         return new Change(filter.sink(), tally.rows, tally.ranges, 0, tally.pending, tally.gone, more, String.join("; ", notes));
     }
 
     private static final class Tally {
         final Set<String> sinks = new java.util.TreeSet<>();
         DeadLetter after;
+        long looked;
         long rows;
         int ranges;
         long gone;
@@ -349,6 +396,7 @@ public final class RecoveryTools implements Recovery {
         Map<String, List<Long>> found = new LinkedHashMap<>();
         long[] gone = new long[1];
         DeadLetter last = letters.page(connection, tally.after, DeadLetters.PAGE, (letter, row) -> {
+            tally.looked++;
             if (note == null && letter.messageKey() == null) {
                 gone[0]++;
             } else {
@@ -441,7 +489,8 @@ public final class RecoveryTools implements Recovery {
     @Override
     public Verification verify(boolean whole) {
         try {
-            return parts.verify(whole);
+            return tasks.run("wal:verify", "", "rows", "nothing was changed, and what was not read may be damaged; run it again, it starts anew",
+                    task -> parts.verify(whole, task));
         } catch (Exception e) {
             throw failed("wal:verify", e);
         }
@@ -450,7 +499,8 @@ public final class RecoveryTools implements Recovery {
     @Override
     public String compact() {
         try {
-            return parts.compact();
+            return tasks.run("wal:compact", "", "rows and pages",
+                    "what is deleted is deleted, the rest follows bit by bit by itself; run it again, it goes on at once", parts::compact);
         } catch (Exception e) {
             throw failed("wal:compact", e);
         }

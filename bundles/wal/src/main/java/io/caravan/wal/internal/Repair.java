@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Tasks;
 import java.io.IOException;
 import java.sql.SQLException;
 import java.util.List;
@@ -21,6 +22,7 @@ final class Repair implements AutoCloseable {
     private static final long AGAIN_MS = 10_000;
 
     private final Database database;
+    private final Tasks tasks;
     private final ClassLoader classes = Thread.currentThread().getContextClassLoader();
     private final List<Runnable> listeners = new CopyOnWriteArrayList<>();
     private final Object lock = new Object();
@@ -30,13 +32,15 @@ final class Repair implements AutoCloseable {
     private Quarantine quarantine;
     private boolean made;
 
-    Repair(Database database) {
+    Repair(Database database, Tasks tasks) {
         this.database = database;
+        this.tasks = tasks;
     }
 
     /** Null, or why there are no connections. */
     String trouble() {
-        return trouble;
+        String now = trouble;
+        return now == null ? null : now + tasks.running("salvage").map(salvage -> "; salvaged are " + salvage.text()).orElse("");
     }
 
     AutoCloseable listen(Runnable listener) {
@@ -94,12 +98,23 @@ final class Repair implements AutoCloseable {
         if (quarantine.isReplaced()) {
             quarantine.end();
         } else {
-            Salvage.Result result = Salvage.run(quarantine, () -> closing);
+            // Nobody may cancel it: without a store nothing is taken.
+            Salvage.Result result = salvage(quarantine);
             quarantine.replace();
             LOG.error("store [{}] was damaged and is replaced: {}; the damaged one is kept in {}; wal:verify, then wal:acknowledge",
                     database.file(), result.detail(), quarantine.directory());
         }
         quarantine = null;
+    }
+
+    private Salvage.Result salvage(Quarantine from) throws IOException, SQLException {
+        try {
+            return tasks.run("salvage", database.file().toString(), "pages", null, task -> Salvage.run(from, () -> closing, task));
+        } catch (IOException | SQLException | RuntimeException e) {
+            throw e;
+        } catch (Exception e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     // ---- in use

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.util.ArrayList;
@@ -70,7 +71,7 @@ final class Replay {
      *
      * @param rows that exist, up to {@code newest}
      */
-    static Done replay(Connection connection, String sink, List<Span> rows, long newest) throws SQLException {
+    static Done replay(Connection connection, String sink, List<Span> rows, long newest, Task task) throws SQLException {
         List<Span> todo = Span.minus(rows, pending(connection, sink, newest));
         long pending = Span.count(rows) - Span.count(todo);
         boolean more = todo.size() > MAX_RANGES;
@@ -81,7 +82,9 @@ final class Replay {
         long n = 0;
         long wasDead = 0;
         long wasDiscarded = 0;
+        task.total(Span.count(todo));
         for (Span span : todo) {
+            task.progress(n);
             n += span.count();
             wasDead += Sql.update(connection, "UPDATE dead_letter SET state = 'requeued' WHERE sink = ? AND seq BETWEEN ? AND ? AND state = 'dead'",
                     sink, span.first(), span.last());
@@ -94,6 +97,7 @@ final class Replay {
                 n - wasDead - wasDiscarded, wasDead, sink);
         discarded(connection, sink, "operator", -wasDiscarded);
         enqueue(connection, sink, todo, "replay");
+        task.progress(n);
         return new Done(n, todo.size(), pending, more);
     }
 

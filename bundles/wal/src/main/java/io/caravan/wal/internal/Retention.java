@@ -2,6 +2,7 @@
 package io.caravan.wal.internal;
 
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Task;
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Timer;
 import java.sql.Connection;
@@ -79,6 +80,9 @@ public final class Retention implements AutoCloseable {
     private final Map<String, Counter> deleted = new HashMap<>();
     private final Counter failures;
     private final Counter vacuumed;
+    /** Of who holds {@link #pass}. */
+    private Task compaction = Task.NONE;
+    private long compacted;
     private final Timer held;
     private final Thread thread = new Thread(this::run, "caravan-wal-retention");
     private final Object lock = new Object();
@@ -148,13 +152,25 @@ public final class Retention implements AutoCloseable {
      * @throws SQLException if the store refuses; what was done until then stays done
      */
     public Result compact() throws SQLException {
+        return compact(Task.NONE);
+    }
+
+    /**
+     * As above.
+     *
+     * @param task told of rows deleted and pages moved; may end it after any transaction
+     */
+    Result compact(Task task) throws SQLException {
         pass.lock();
         try {
+            compaction = task;
+            compacted = 0;
             long before = fileBytes();
             cursor = 0;
             scans.clear();
             long rows = rows(/* all= */ true);
             tidy(/* all= */ true);
+            task.total(compacted + read("SELECT freelist_count FROM pragma_freelist_count"));
             vacuum(0);
             for (int i = 0; i < CHECKPOINT_TRIES && !checkpoint() && pause(CHECKPOINT_PAUSE_MS); i++) {
                 LOG.debug("somebody reads, or the checkpointer is at it");
@@ -166,6 +182,7 @@ public final class Retention implements AutoCloseable {
             space.writeFailed(e);
             throw e;
         } finally {
+            compaction = Task.NONE;
             pass.unlock();
         }
     }
@@ -269,6 +286,8 @@ public final class Retention implements AutoCloseable {
         if (!pause(rest)) {
             throw new Stopped();
         }
+        compacted += touched;
+        compaction.progress(compacted);
         return touched;
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -82,6 +83,7 @@ final class Salvage {
     private final Path target;
     private final Quarantine quarantine;
     private final BooleanSupplier stop;
+    private final Task task;
     private final Map<String, Table> tables = new LinkedHashMap<>();
     private final Map<String, Long> sequences = new HashMap<>();
     private final SeqSet saved = new SeqSet();
@@ -95,7 +97,8 @@ final class Salvage {
     /** Of a version that had no commands yet; false also where the version cannot be read. */
     private boolean beforeCommands;
 
-    private Salvage(Pages pages, Quarantine quarantine, BooleanSupplier stop) {
+    private Salvage(Pages pages, Quarantine quarantine, BooleanSupplier stop, Task task) {
+        this.task = task;
         this.pages = pages;
         this.quarantine = quarantine;
         this.target = quarantine.salvaged();
@@ -109,10 +112,15 @@ final class Salvage {
      * @throws IOException with advice if there is no room; nothing of the damaged store is changed whatever happens
      */
     static Result run(Quarantine quarantine, BooleanSupplier stop) throws IOException, SQLException {
+        return run(quarantine, stop, Task.NONE);
+    }
+
+    /** As above, and tells how many pages are read. */
+    static Result run(Quarantine quarantine, BooleanSupplier stop, Task task) throws IOException, SQLException {
         Path damaged = quarantine.damaged();
         try (Pages pages = new Pages(damaged)) {
             String missing = pages.wal().gone();
-            return new Salvage(pages, quarantine, stop).run(missing);
+            return new Salvage(pages, quarantine, stop, task).run(missing);
         }
     }
 
@@ -312,7 +320,9 @@ final class Salvage {
         ByteBuffer page = ByteBuffer.allocate(Pages.SIZE);
         List<Object[]> found = new ArrayList<>();
         int[] broken = new int[1];
+        task.total(pages.count());
         for (int number = 1; number <= pages.count(); number++) {
+            task.progress(number);
             if (number % PAGES_PER_LOOK == 0 && stop.getAsBoolean()) {
                 throw new IOException("the salvage was interrupted; it begins anew at the next start");
             }

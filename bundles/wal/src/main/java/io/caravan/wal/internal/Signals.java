@@ -28,11 +28,23 @@ final class Signals {
         }
     }
 
-    /** New rows are on disk, up to seq. Never blocks. */
+    /** There may be news of any kind for anybody, up to seq. Never blocks. */
     void committed(long seq) {
         lastSeq = seq;
+        committed.forEach(CommittedConsumer::signal);
+    }
+
+    /**
+     * New rows are on disk, up to seq. Never blocks.
+     *
+     * @param kinds of the new rows
+     */
+    void committed(long seq, List<String> kinds) {
+        lastSeq = seq;
         for (CommittedConsumer consumer : committed) {
-            consumer.signal();
+            if (consumer.wants(kinds)) {
+                consumer.signal();
+            }
         }
     }
 

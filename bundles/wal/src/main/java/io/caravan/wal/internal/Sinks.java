@@ -2,6 +2,8 @@
 package io.caravan.wal.internal;
 
 import io.caravan.runtime.Config;
+import io.caravan.runtime.TraceSpan;
+import io.caravan.runtime.Traces;
 import io.caravan.wal.Batch;
 import io.caravan.wal.Row;
 import io.caravan.wal.SinkException;
@@ -33,6 +35,7 @@ import org.apache.camel.util.json.JsonArray;
 import org.apache.camel.util.json.JsonObject;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.MDC;
 
 /**
  * Bean {@code sinks}: what route {@code sink} cannot say in SQL. Reads rows and checks their checksums, bounds a delivery
@@ -52,6 +55,7 @@ public final class Sinks implements AutoCloseable {
     private final CamelContext context;
     private final Config config;
     private final SinkLog log;
+    private final Traces traces;
     private final ProducerTemplate template;
     private final ExecutorService workers;
     private final AutoCloseable reopened;
@@ -75,6 +79,7 @@ public final class Sinks implements AutoCloseable {
         this.config = config;
         this.log = log;
         this.report = report;
+        traces = Traces.of(context);
         template = context.createProducerTemplate();
         // A damaged store may have lost table sink, and with it the entry of a sink.
         reopened = log.onReopened(() -> states.values().forEach(state -> {
@@ -269,21 +274,44 @@ public final class Sinks implements AutoCloseable {
         State state = state(sink);
         JsonArray refused = exchange.getVariable("refused", JsonArray.class);
         Batch batch = exchange.getMessage().getBody(Batch.class);
-        SinkException failure = null;
-        long begun = System.nanoTime();
-        if (batch != null) {
-            failure = attempt(exchange, sink, state, batch, number(exchange, "timeoutMs"));
-        }
-        report.attempt(sink, failure, System.nanoTime() - begun, batch == null ? 0 : batch.size());
-        synchronized (state) {
-            if (failure == null) {
-                state.refusedInARow = batch == null ? state.refusedInARow : 0;
-                accept(exchange, sink, batch == null ? 0 : batch.size(), refused);
-            } else if (failure.kind() == SinkException.Kind.RECORD) {
-                recordFailed(exchange, sink, state, batch, refused, failure);
-            } else {
-                waits(exchange, sink, state, failure);
+        TraceSpan span = batch == null ? null : trace(sink, state, batch);
+        try (TraceSpan.Scope ids = TraceSpan.mdc(span == null ? null : span.traceparent())) {
+            long begun = System.nanoTime();
+            SinkException failure = batch == null ? null : attempt(exchange, sink, state, batch, number(exchange, "timeoutMs"), span);
+            report.attempt(sink, failure, System.nanoTime() - begun, batch == null ? 0 : batch.size());
+            ended(span, failure, state.attempts + 1);
+            synchronized (state) {
+                if (failure == null) {
+                    state.refusedInARow = batch == null ? state.refusedInARow : 0;
+                    accept(exchange, sink, batch == null ? 0 : batch.size(), refused);
+                } else if (failure.kind() == SinkException.Kind.RECORD) {
+                    recordFailed(exchange, sink, state, batch, refused, failure);
+                } else {
+                    waits(exchange, sink, state, failure);
+                }
             }
+        }
+    }
+
+    /** @return a span for each of the batch's sampled messages, as one; null: none */
+    private TraceSpan trace(String sink, State state, Batch batch) {
+        if (!traces.on()) {
+            return null;
+        }
+        int attempt = state.attempts + 1;
+        TraceSpan span = traces.each(attempt == 1 ? Traces.Stage.PUBLISH : Traces.Stage.RETRY, sink,
+                () -> batch.stream().map(Row::traceContext).iterator());
+        return span == null ? null : span.set("messaging.batch.message_count", batch.size()).set("caravan.attempt", attempt)
+                .set("caravan.batch", batch.firstSeq() + "-" + batch.lastSeq());
+    }
+
+    /** A sink that is away for hours does not fill traces: of its failures the 1st, 2nd, 4th, 8th and so on are recorded. */
+    private static void ended(TraceSpan span, SinkException failure, int attempt) {
+        if (span != null && failure != null) {
+            span.fail(failure.reason(), failure.getMessage());
+        }
+        if (span != null && (failure == null || Integer.bitCount(attempt) == 1)) {
+            span.end();
         }
     }
 
@@ -341,7 +369,10 @@ public final class Sinks implements AutoCloseable {
             String error = named.isEmpty() ? failure.getMessage() : named.get(row.seq());
             if (error != null) {
                 refused.add(refusal(row.seq(), failure.reason(), error, state.attempts + 1, state.firstFailedAtMs));
-                LOG.warn("sink [{}]: record seq {} is a dead letter, {}: {}", sink, row.seq(), failure.reason(), error);
+                try (TraceSpan.Scope ids = TraceSpan.mdc(row.traceContext());
+                        MDC.MDCCloseable id = MDC.putCloseable("correlation_id", row.correlationId() == null ? "" : row.correlationId())) {
+                    LOG.warn("sink [{}]: record seq {} is a dead letter, {}: {}; dead:list shows it, dead:requeue delivers it again when that is mended", sink, row.seq(), failure.reason(), error);
+                }
             }
         }
         accept(exchange, sink, rows - bad, refused);
@@ -393,7 +424,7 @@ public final class Sinks implements AutoCloseable {
         return ms / 2 + ThreadLocalRandom.current().nextLong(ms / 2 + 1);
     }
 
-    private SinkException attempt(Exchange turn, String sink, State state, Batch batch, long timeoutMs) {
+    private SinkException attempt(Exchange turn, String sink, State state, Batch batch, long timeoutMs, TraceSpan span) {
         synchronized (state) {
             if (state.hanging >= HANGING_MAX) {
                 return new SinkException(SinkException.Kind.TRANSIENT, "timeout", state.hanging + " deliveries hang and cannot be "
@@ -411,7 +442,7 @@ public final class Sinks implements AutoCloseable {
         delivery.getMessage().setHeader("CaravanBatchPlace", log.place());
         delivery.getMessage().setHeader("CaravanLane", batch.get(0).lane() == null ? "live" : batch.get(0).lane());
         delivery.getMessage().setHeader("CaravanAttempt", state.attempts + 1);
-        Delivery task = new Delivery(delivery, "direct:deliver-" + sink, state);
+        Delivery task = new Delivery(delivery, "direct:deliver-" + sink, state, span == null ? null : span.traceparent());
         Future<Exchange> result = workers.submit(task);
         try {
             Exchange done = result.get(timeoutMs, TimeUnit.MILLISECONDS);
@@ -441,10 +472,12 @@ public final class Sinks implements AutoCloseable {
         private final Exchange exchange;
         private final String endpoint;
         private final State state;
+        private final String traceparent;
         private boolean abandoned; // guarded by state, as the next
         private boolean ended;
 
-        Delivery(Exchange exchange, String endpoint, State state) {
+        Delivery(Exchange exchange, String endpoint, State state, String traceparent) {
+            this.traceparent = traceparent;
             this.exchange = exchange;
             this.endpoint = endpoint;
             this.state = state;
@@ -452,7 +485,7 @@ public final class Sinks implements AutoCloseable {
 
         @Override
         public Exchange call() {
-            try {
+            try (TraceSpan.Scope ids = TraceSpan.mdc(traceparent)) {
                 return template.send(endpoint, exchange);
             } finally {
                 synchronized (state) {

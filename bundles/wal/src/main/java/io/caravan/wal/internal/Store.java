@@ -2,6 +2,8 @@
 package io.caravan.wal.internal;
 
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Tasks;
+import io.caravan.runtime.Traces;
 import io.caravan.wal.SqlWords;
 import io.caravan.wal.WalModule;
 import io.micrometer.core.instrument.MeterRegistry;
@@ -12,6 +14,7 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.Map;
 import javax.management.JMException;
 import org.apache.camel.CamelContext;
 import org.apache.camel.health.HealthCheckRegistry;
@@ -27,6 +30,7 @@ public final class Store implements AutoCloseable {
 
     private Database database;
     private Retention retention;
+    private Tasks tasks;
 
     private Store(CamelContext context) {
         this.context = context;
@@ -52,8 +56,10 @@ public final class Store implements AutoCloseable {
         if (schema == Schema.GATEWAY) {
             Ballast.makeRoomToOpen(config.getPath("wal.path"));
         }
-        database = keep(Database.open(schema, config));
-        WalMetrics metrics = keep(new WalMetrics(registry()));
+        Tasks bound = context.getRegistry().lookupByNameAndType("tasks", Tasks.class);
+        tasks = bound != null ? bound : new Tasks();
+        database = keep(Database.open(schema, config, tasks));
+        WalMetrics metrics = keep(new WalMetrics(registry(), schema == Schema.GATEWAY));
         String bytes = "Size of the store's files";
         metrics.gauge("caravan.wal.file.bytes", bytes, database, db -> Database.size(db.file()), "file", "store");
         metrics.gauge("caravan.wal.file.bytes", bytes, database, db -> Database.size(db.walFile()), "file", "wal");
@@ -64,6 +70,7 @@ public final class Store implements AutoCloseable {
         bind("writer", database.writer());
         bind("reader", database.reader());
         bind("transaction", new TransactionPolicy(database.writer()));
+        bind("storeVersions", versions());
         if (schema == Schema.GATEWAY) {
             openLog(config, checkpointer, metrics);
         } else {
@@ -83,20 +90,21 @@ public final class Store implements AutoCloseable {
         space.start();
         retention = keep(new Retention(database, config, space, checkpointer, metrics));
         retention.start();
-        GroupCommit wal = keep(new GroupCommit(database, config, signals, checkpointer, space, metrics));
+        GroupCommit wal = keep(new GroupCommit(database, config, signals, checkpointer, space, metrics, Traces.of(context)));
         wal.start();
         bind("wal", wal);
+        bind("walAppend", new AppendStep(wal));
         HealthCheckRegistry health = HealthCheckRegistry.get(context);
         if (health != null) {
-            WalHealthCheck check = new WalHealthCheck(wal, database.incidents());
+            WalHealthCheck check = new WalHealthCheck(wal, database.incidents(), () -> config.getLong("wal.ready.after.ms"));
             health.register(check);
             keep(() -> health.unregister(check));
         }
         SinkLog log = new GatewayLog(database, config);
-        SinkReport report = keep(new SinkReport(config, log, registry(), health));
+        SinkReport report = keep(new SinkReport(config, log, "wal", registry(), health));
         Sinks sinks = keep(new Sinks(context, config, log, report));
         bind("sinks", sinks);
-        RecoveryTools recovery = new RecoveryTools(database, () -> config.get("gateway.id"), wal, new RecoveryParts(database, sinks, retention));
+        RecoveryTools recovery = new RecoveryTools(database, () -> config.get("gateway.id"), wal, new RecoveryParts(database, sinks, retention), tasks);
         bind("recovery", recovery);
         keep(RecoveryJmx.register(recovery));
         keep(BatchConverters.register(context));
@@ -115,6 +123,16 @@ public final class Store implements AutoCloseable {
     private MeterRegistry registry() {
         MeterRegistry registry = context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class);
         return registry != null ? registry : new CompositeMeterRegistry();
+    }
+
+    /** For /version. */
+    private Map<String, String> versions() throws SQLException {
+        try (Connection connection = database.reader().getConnection();
+                Statement statement = connection.createStatement();
+                ResultSet row = statement.executeQuery("SELECT sqlite_version(), user_version FROM pragma_user_version")) {
+            row.next();
+            return Map.of("sqlite", row.getString(1), "schema", row.getString(2));
+        }
     }
 
     private long lastSeq() throws SQLException {

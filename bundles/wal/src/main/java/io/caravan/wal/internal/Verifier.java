@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
 import java.io.IOException;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -27,6 +28,7 @@ final class Verifier {
     private static final long SMALL_LOG = 200_000;
 
     private final Database database;
+    private final Task task;
     private final Map<String, Object> counts = new LinkedHashMap<>();
     private final List<Finding> findings = new ArrayList<>();
     private long moreFindings;
@@ -79,8 +81,9 @@ final class Verifier {
         }
     }
 
-    private Verifier(Database database) {
+    private Verifier(Database database, Task task) {
         this.database = database;
+        this.task = task;
     }
 
     /**
@@ -91,7 +94,12 @@ final class Verifier {
      * @throws SQLException the store cannot be read; damage is no exception but a finding, and starts the repair
      */
     static Report run(Database database, boolean whole) throws SQLException {
-        Verifier verifier = new Verifier(database);
+        return run(database, whole, Task.NONE);
+    }
+
+    /** As above, and tells how many rows are read. */
+    static Report run(Database database, boolean whole, Task task) throws SQLException {
+        Verifier verifier = new Verifier(database, task);
         try {
             verifier.verify(whole);
         } catch (SQLException e) {
@@ -120,6 +128,7 @@ final class Verifier {
         each("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name", r -> tables.add(r.getString(1)));
         boolean all = whole || (Long) counts.get("rows") <= SMALL_LOG;
         for (String table : tables) {
+            task.check();
             if (all || !table.equals("wal")) {
                 integrity(table);
             }
@@ -145,6 +154,7 @@ final class Verifier {
         RowCheck check = new RowCheck();
         long[] state = new long[4]; // last seq, rows, damaged, without row_crc
         List<long[]> gaps = new ArrayList<>();
+        task.total(number("SELECT count(*) FROM wal"));
         for (boolean more = true; more; ) {
             long before = state[1];
             try (Connection connection = database.reader().getConnection();
@@ -173,6 +183,7 @@ final class Verifier {
                 }
             }
             more = state[1] - before == CHUNK;
+            task.progress(state[1]);
         }
         if (state[0] < high) {
             gaps.add(new long[] {state[0] + 1, high});

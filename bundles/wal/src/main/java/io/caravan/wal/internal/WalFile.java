@@ -14,6 +14,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * SQLite's -wal file, read without SQLite and without writing (https://sqlite.org/walformat.html). SQLite takes the first
@@ -35,6 +36,9 @@ final class WalFile {
     private int unbroken;
     private int committed;
     private int pageCount;
+    /** What SQLite will take: up to the first frame that does not fit. Behind it may be the rest of a transaction that a crash tore. */
+    private Set<Integer> taken = Set.of();
+    private int takenPageCount;
     private String damage = "";
     private final List<Long> images = new ArrayList<>();
     /** Pages whose newest frame is damaged, and which frame that is. */
@@ -136,6 +140,7 @@ final class WalFile {
             }
             if (!whole && !broken) {
                 broken = true;
+                taken = Set.copyOf(pages.keySet());
                 unbroken = i; // or the file's former life begins, with other salts: none of its frames is ours
             }
             if (!whole && ours && number > 0) {
@@ -155,6 +160,8 @@ final class WalFile {
                     if (broken) {
                         commitsBehind++;
                         framesBehind = 0;
+                    } else {
+                        takenPageCount = size;
                     }
                 }
             }
@@ -166,6 +173,7 @@ final class WalFile {
         }
         if (!broken) {
             unbroken = frames;
+            taken = Set.copyOf(pages.keySet());
         }
         if (!headerOk && commitsBehind > 0) {
             damage = "its header is damaged and " + commitsBehind + " committed transactions are behind it";
@@ -274,6 +282,16 @@ final class WalFile {
     /** Page number to position of its newest committed image. */
     Map<Integer, Long> pages() {
         return pages;
+    }
+
+    /** Pages of which SQLite will take an image from here. */
+    Set<Integer> taken() {
+        return taken;
+    }
+
+    /** Pages of the database after the last commit that SQLite will take; 0: it will take none. */
+    int takenPageCount() {
+        return takenPageCount;
     }
 
     /** Pages of the database after the last commit; 0: nothing is committed here. */

@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
-import io.caravan.wal.Wal;
 import io.caravan.wal.WalState;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.function.LongSupplier;
 import org.apache.camel.health.HealthCheckResultBuilder;
 import org.apache.camel.impl.health.AbstractHealthCheck;
 
-/** Readiness {@code wal}: DOWN while the log refuses, and while an incident is not acknowledged. A restart would not help, so no liveness. */
+/**
+ * Readiness {@code wal}: DOWN while the log refuses, while an incident is not acknowledged, and while a commit hangs, which no error
+ * tells. A restart would not help, so no liveness.
+ */
 final class WalHealthCheck extends AbstractHealthCheck {
-    private final Wal wal;
+    private final GroupCommit wal;
     private final Incidents incidents;
+    private final LongSupplier limitMs;
 
-    WalHealthCheck(Wal wal, Incidents incidents) {
+    /** @param limitMs how long a commit may take */
+    WalHealthCheck(GroupCommit wal, Incidents incidents, LongSupplier limitMs) {
         super("caravan", "wal");
         this.wal = wal;
         this.incidents = incidents;
+        this.limitMs = limitMs;
     }
 
     @Override
@@ -31,6 +38,14 @@ final class WalHealthCheck extends AbstractHealthCheck {
         builder.detail("incidents", incidents.unacknowledged());
         if (incidents.unacknowledged() > 0) {
             builder.message(state == WalState.DURABLE ? incidents.message() : wal.reason() + "; " + incidents.message());
+            builder.down();
+            return;
+        }
+        long busyMs = TimeUnit.NANOSECONDS.toMillis(wal.busyNanos());
+        if (busyMs > limitMs.getAsLong() && wal.queued() > 0) {
+            builder.message(wal.queued() + " messages wait for a commit that has been under way for " + busyMs / 1_000
+                    + " s; nothing is acknowledged until it is done").detail("todo", "look after the disk (dmesg, iostat): it hangs, or something else"
+                    + " keeps it busy; what is unacknowledged is sent again");
             builder.down();
             return;
         }

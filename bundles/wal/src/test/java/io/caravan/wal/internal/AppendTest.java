@@ -120,6 +120,16 @@ class AppendTest {
     }
 
     @Test
+    void aRejectionTheStoreRefusesLeavesNoCommitUnderWay() throws Exception {
+        Fixture.execute(file, "CREATE TRIGGER poison BEFORE INSERT ON rejected BEGIN SELECT raise(ABORT, 'not this one'); END");
+        Exchange exchange = new DefaultExchange(fixture.context);
+        exchange.setVariable("rejection", new Rejection(5, "c1", "mqtt", "t", null, null, "malformed_json", null, "not JSON", new byte[0]));
+        ExecutionException e = assertThrows(ExecutionException.class, () -> Fixture.get(fixture.wal.reject(exchange)));
+        assertTrue(e.getCause().getMessage().contains("not this one"), e.getCause().getMessage());
+        assertEquals(0, ((GroupCommit) fixture.wal).busyNanos());
+    }
+
+    @Test
     void progressIsExactOverGapsAnyOrderAndRestarts() throws Exception {
         Random random = new Random(42);
         List<Integer> numbers = new ArrayList<>();

@@ -115,6 +115,35 @@ class DamageTest {
         }
     }
 
+    /** Its commit frame is there and whole, pages between are not: it was never synced, and nobody was told of it. */
+    @Test
+    void aTransactionThatMadeTheStoreLongerAndWasTornByAPowerCutIsNoDamage() throws Exception {
+        Path image = image(300, 10);
+        int first = lastFrame(image);
+        Path live = copy(image, "grown");
+        Path torn;
+        try (Connection connection = java.sql.DriverManager.getConnection("jdbc:sqlite:" + live); Statement statement = connection.createStatement()) {
+            statement.execute("PRAGMA wal_autocheckpoint = 0");
+            statement.executeUpdate("INSERT INTO rejected (received_at_ms, correlation_id, source, topic, reason, error, body)"
+                    + " SELECT 1, 'c' || seq, 'mqtt', 't', 'bad_topic', 'e', randomblob(2000) FROM wal");
+            torn = copy(live, "half");
+        }
+        int last = lastFrame(torn);
+        assertTrue(last > first + 100, first + " to " + last);
+        Files.delete(Path.of(torn + "-shm"));
+        try (RandomAccessFile bytes = new RandomAccessFile(torn + "-wal", "rw")) {
+            for (int frame = first + 1; frame < last - 1; frame++) {
+                bytes.seek(32 + (frame + 1L) * FRAME - 512);
+                bytes.write(new byte[512]);
+            }
+        }
+        try (Fixture fixture = new Fixture(TestConfig.at(torn))) {
+            assertEquals(HealthCheck.State.UP, health(fixture).getState());
+            assertEquals("500 0", row(torn, "SELECT count(*), (SELECT count(*) FROM rejected) FROM wal"));
+        }
+        assertEquals(List.of(), Quarantine.kept(torn));
+    }
+
     @Test
     void damageInTheWalFileIsNoticedWhereSqliteWouldDropCommitsInSilence() throws Exception {
         Path image = image(300, 40);

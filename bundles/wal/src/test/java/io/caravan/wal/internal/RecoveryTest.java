@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.caravan.runtime.Task;
+import io.caravan.runtime.Tasks;
 import io.caravan.wal.AppendResult;
 import io.caravan.wal.Record;
 import io.caravan.wal.Recovery;
@@ -65,6 +67,10 @@ class RecoveryTest {
     }
 
     static RecoveryTools tools(Database database, Set<String> installed, List<String> woken) {
+        return tools(database, installed, woken, new Tasks());
+    }
+
+    static RecoveryTools tools(Database database, Set<String> installed, List<String> woken, Tasks tasks) {
         return new RecoveryTools(database, () -> "gw-1", new Durable(), new RecoveryTools.Parts() {
             @Override
             public Set<String> installed() {
@@ -77,12 +83,12 @@ class RecoveryTest {
             }
 
             @Override
-            public Recovery.Verification verify(boolean whole) throws SQLException {
-                return new RecoveryParts(database, null, null).verify(whole);
+            public Recovery.Verification verify(boolean whole, Task task) throws SQLException {
+                return new RecoveryParts(database, null, null).verify(whole, task);
             }
 
             @Override
-            public String compact() {
+            public String compact(Task task) {
                 return "nothing to do";
             }
 
@@ -92,7 +98,7 @@ class RecoveryTest {
                     return Sql.update(connection, "UPDATE incident SET acknowledged_at_ms = 1, acknowledged_by = ? WHERE acknowledged_at_ms IS NULL", by);
                 }
             }
-        });
+        }, tasks);
     }
 
     /** A row as if it had been appended; numbered by the device as in the log. */

@@ -37,7 +37,7 @@ class RetentionTest {
         final TestConfig config = TestConfig.at(file);
         final Fixture fixture;
         final Retention retention;
-        final WalMetrics metrics = new WalMetrics(new SimpleMeterRegistry());
+        final WalMetrics metrics = new WalMetrics(new SimpleMeterRegistry(), true);
         long monotonicMs;
         long wallMs;
 

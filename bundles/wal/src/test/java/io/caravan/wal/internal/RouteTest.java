@@ -162,6 +162,24 @@ class RouteTest {
     }
 
     @Test
+    void theStepAppendsToo() throws Exception {
+        ConcurrentLinkedQueue<String> outcomes = new ConcurrentLinkedQueue<>();
+        routes(new RouteBuilder() {
+            @Override
+            public void configure() {
+                from("direct:step").errorHandler(noErrorHandler()).process("walAppend").process(e -> outcomes.add(e.getVariable("outcome", String.class)
+                        + " " + row(file, "SELECT count(*) FROM wal")));
+            }
+        });
+        for (int i = 0; i < 2; i++) {
+            template.request("direct:step", e -> e.setVariable("record", numbered("d", "b", 1, "{}")));
+        }
+        assertEquals(List.of("durable 1", "duplicate 1"), List.copyOf(outcomes), "on disk when the route goes on");
+        assertTrue(template.request("direct:step", e -> { }).getException() instanceof IllegalArgumentException, "no record");
+        assertEquals(2, outcomes.size(), "a failure ends the route");
+    }
+
+    @Test
     void committedFiresAtStartAndOncePerWhileHoweverManyCommits() throws Exception {
         fixture.append(numbered("d", "b", 1, "{}"));
         ConcurrentLinkedQueue<Long> seen = new ConcurrentLinkedQueue<>();
@@ -191,6 +209,27 @@ class RouteTest {
         } finally {
             go.release(100);
         }
+    }
+
+    @Test
+    void committedFiresOnlyForTheKindsThatAreAskedFor() throws Exception {
+        ConcurrentLinkedQueue<Long> all = new ConcurrentLinkedQueue<>();
+        ConcurrentLinkedQueue<Long> events = new ConcurrentLinkedQueue<>();
+        routes(new RouteBuilder() {
+            @Override
+            public void configure() {
+                from("wal:committed?lagMs=1").process(e -> all.add(e.getMessage().getHeader("CaravanLastSeq", Long.class)));
+                from("wal:committed?kinds=event,reported").process(e -> events.add(e.getMessage().getHeader("CaravanLastSeq", Long.class)));
+            }
+        });
+        await("each once at start", () -> !all.isEmpty() && !events.isEmpty());
+        fixture.append(numbered("d", "b", 1, "{}"));
+        fixture.append(numbered("d", "b", 2, "{}"));
+        await("telemetry, for who asks for all", () -> all.contains(2L));
+        fixture.append(new Record("d/event", "c", "d", "event", "live", null, 0, 1, 2, 3, 1, "application/json", null, "{}".getBytes()));
+        await("an event", () -> events.contains(3L) && all.contains(3L));
+        assertEquals(List.of(0L, 3L), List.copyOf(events), "not for telemetry");
+        assertThrows(Exception.class, () -> fixture.context.getEndpoint("wal:committed?lagMs=-1"));
     }
 
     @Test

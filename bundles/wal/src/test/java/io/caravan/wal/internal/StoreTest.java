@@ -72,6 +72,120 @@ class StoreTest {
         new Fixture(TestConfig.at(file)).close(); // nothing was left locked
     }
 
+    private static final String FIVE = "CREATE TABLE news (id INTEGER PRIMARY KEY, said TEXT) STRICT;"
+            + " ALTER TABLE wal ADD COLUMN colour TEXT; ALTER TABLE meta ADD COLUMN extra INTEGER NOT NULL DEFAULT 5";
+    private static final String FIVE_BACK = "INSERT INTO refusal SELECT count(*) || ' news must be read first' FROM news HAVING count(*) > 0;"
+            + " ALTER TABLE meta DROP COLUMN extra; ALTER TABLE wal DROP COLUMN colour; DROP TABLE news";
+
+    /** The program as it will be: one version of the tables more. */
+    private static void applyNext(Path file, String forth, String back) throws SQLException {
+        int next = Schema.GATEWAY.version() + 1;
+        try (Connection connection = java.sql.DriverManager.getConnection("jdbc:sqlite:" + file)) {
+            Schema.GATEWAY.apply(connection, file.toString(), name -> name.equals("gateway-" + next) ? forth
+                    : name.equals("gateway-" + next + "-back") ? back : name.endsWith("-back") ? null : script(name));
+        }
+    }
+
+    private static String script(String name) {
+        try (var in = Schema.class.getResourceAsStream("/io/caravan/wal/" + name + ".sql")) {
+            return in == null ? null : new String(in.readAllBytes(), java.nio.charset.StandardCharsets.UTF_8);
+        } catch (IOException e) {
+            throw new java.io.UncheckedIOException(e);
+        }
+    }
+
+    @Test
+    void anOlderProgramTakesANewerStoreBackAndLosesNoMessage() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        String schema;
+        try (Fixture fixture = new Fixture(TestConfig.at(file))) {
+            assertEquals("durable", fixture.append(Fixture.numbered("d1", "b1", 1, "{}")));
+            schema = row(file, "SELECT group_concat(sql, char(10)) FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name)");
+        }
+        applyNext(file, FIVE, FIVE_BACK);
+        Fixture.execute(file, "UPDATE wal SET colour = 'red'");
+        assertEquals("5 5", row(file, "SELECT (SELECT user_version FROM pragma_user_version), extra FROM meta"));
+        Fixture.execute(file, "INSERT INTO news (said) VALUES ('x')");
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("version 5 does not let go: 1 news must be read first"), e.getMessage());
+        Fixture.execute(file, "DELETE FROM news");
+        try (Fixture fixture = new Fixture(TestConfig.at(file))) {
+            assertEquals("4", row(file, "PRAGMA user_version"));
+            assertEquals(schema, row(file, "SELECT group_concat(sql, char(10)) FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"
+                    + " AND name <> 'schema_change' ORDER BY name)"));
+            assertEquals("0", row(file, "SELECT count(*) FROM schema_change"));
+            assertEquals("duplicate", fixture.append(Fixture.numbered("d1", "b1", 1, "{}")));
+            assertEquals("durable", fixture.append(Fixture.numbered("d1", "b1", 2, "{}")));
+        }
+        applyNext(file, FIVE, FIVE_BACK); // and forth again
+        assertEquals("2 5", row(file, "SELECT (SELECT count(*) FROM wal), (SELECT version FROM schema_change)"));
+    }
+
+    @Test
+    void aWayBackThatFailsOrIsDamagedChangesNothing() throws Exception {
+        Path file = directory.resolve("gateway.db");
+        new Fixture(TestConfig.at(file)).close();
+        applyNext(file, FIVE, "DROP TABLE news; DROP TABLE no_such_table");
+        IOException e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("no_such_table"), e.getMessage());
+        assertEquals("5 1", row(file, "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema WHERE name = 'news')"));
+        Fixture.execute(file, "UPDATE schema_change SET back = replace(back, 'news', 'wal')");
+        e = assertThrows(IOException.class, () -> new Fixture(TestConfig.at(file)).close());
+        assertTrue(e.getMessage().contains("the way back from version 5 is damaged"), e.getMessage());
+        applyNext(file, FIVE, FIVE_BACK); // its own program still opens it
+    }
+
+    /** From the first release on. Versions before it have none: nobody has a program that would need it. */
+    @Test
+    void everyVersionHasAWayBack() throws Exception {
+        assertEquals(null, fault(Schema.GATEWAY, "gateway", 4, StoreTest::script));
+        assertEquals(null, fault(Schema.CLOUD, "cloud", 3, StoreTest::script));
+        assertEquals(null, fault(FIVE.replaceAll(" ALTER TABLE wal[^;]*;", ""), FIVE_BACK.replaceAll(" ALTER TABLE wal[^;]*;", "")));
+        assertEquals("gateway-5-back.sql is missing", fault("CREATE TABLE news (id INTEGER) STRICT", null));
+        assertEquals("gateway-5-back.sql does not lead to version 4", fault("CREATE TABLE news (id INTEGER) STRICT", "UPDATE meta SET one = one"));
+        assertEquals("gateway-5.sql alters a log", fault(FIVE, FIVE_BACK));
+    }
+
+    private String fault(String forth, String back) throws SQLException {
+        return fault(Schema.GATEWAY, "gateway", 4, name -> name.equals("gateway-5") ? forth : name.equals("gateway-5-back") ? back
+                : name.matches("gateway-[1-4]") ? script(name) : null);
+    }
+
+    /** What is wrong with the scripts after version {@code first}; null: nothing. */
+    private String fault(Schema schema, String role, int first, Schema.Scripts scripts) throws SQLException {
+        String older = null;
+        for (int version = first; scripts.read(role + "-" + version) != null; version++) {
+            int last = version;
+            try (Connection connection = java.sql.DriverManager.getConnection("jdbc:sqlite::memory:")) {
+                schema.apply(connection, "", name -> name.equals(role + "-" + (last + 1)) ? null : scripts.read(name));
+                String tables = tables(connection);
+                if (version > first) {
+                    String script = role + "-" + version;
+                    if (scripts.read(script + "-back") == null) {
+                        return script + "-back.sql is missing";
+                    }
+                    // To drop a column again rewrites every row: minutes and the space of the whole log (docs/adr/0013).
+                    if ((scripts.read(script) + scripts.read(script + "-back")).matches("(?is).*\\balter\\s+table\\s+(wal|outbox|inbox)\\b.*")) {
+                        return script + ".sql alters a log";
+                    }
+                    schema.apply(connection, "", name -> name.equals(script) ? null : scripts.read(name));
+                    if (!older.equals(tables(connection))) {
+                        return script + "-back.sql does not lead to version " + (version - 1);
+                    }
+                }
+                older = tables;
+            }
+        }
+        return older == null ? role + "-" + first + ".sql is missing" : null;
+    }
+
+    private static String tables(Connection connection) throws SQLException {
+        try (Statement statement = connection.createStatement(); var rows = statement.executeQuery("SELECT group_concat(sql, char(10))"
+                + " FROM (SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'schema_change' ORDER BY name)")) {
+            return rows.getString(1);
+        }
+    }
+
     @ParameterizedTest
     @ValueSource(ints = {1, 2, 3})
     void anOlderStoreIsMigratedAndKeepsWhatItKnows(int version) throws Exception {
