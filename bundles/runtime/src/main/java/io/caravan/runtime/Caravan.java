@@ -84,6 +84,11 @@ public final class Caravan implements AutoCloseable {
         return container.layers().settings();
     }
 
+    /** @return where each key's value in {@link #settings()} was read, in words: a file, a variable, an argument, the default */
+    public Map<String, String> places() {
+        return container.layers().places();
+    }
+
     /** @return the text without this configuration's secrets and without what stands where one would */
     public String redact(String text) {
         return container.layers().redaction().of(text);
@@ -92,6 +97,11 @@ public final class Caravan implements AutoCloseable {
     /** @return all meters in the Prometheus text format */
     public String metrics() {
         return container.scrape();
+    }
+
+    /** @return what runs for long in this container, and what ran last */
+    public Tasks tasks() {
+        return container.tasks();
     }
 
     /**
@@ -129,9 +139,9 @@ public final class Caravan implements AutoCloseable {
         return container.health().checks();
     }
 
-    /** @return whether every check is UP: modules started, route files deployed, their routes started */
+    /** @return whether every check that counts is UP: modules started, route files deployed, their routes started */
     public boolean ready() {
-        return checks().stream().allMatch(Check::up);
+        return checks().stream().noneMatch(Check::blocks);
     }
 
     /** Waits for {@link #ready()}. @return false: it is not ready within that time, {@link #checks()} tells why */
@@ -147,6 +157,28 @@ public final class Caravan implements AutoCloseable {
     /** @return the text in force of a route file */
     public Optional<String> text(String stem) {
         return container.routes().text(stem);
+    }
+
+    /**
+     * The versions of a route file that are here, the one that goes before the others first; empty: there is no such file.
+     *
+     * @param stem the file's name without {@code .camel.yaml} or {@code .camel.xml}
+     */
+    public List<RouteText> versions(String stem) {
+        return container.routes().versions(stem);
+    }
+
+    /**
+     * Says what {@link #deploy} would say of a file, and deploys nothing: syntax, ids and whose they are, and that components,
+     * options, beans, templates, configurations and languages it names are there.
+     *
+     * @param name file name, of the form {@code <stem>.camel.yaml} or {@code <stem>.camel.xml}
+     * @return what is wrong, in the deployer's words, with the line where it is known
+     * @throws IllegalArgumentException the name breaks the rule for stems
+     * @throws IllegalStateException    no answer within 60 s, or the container is being stopped
+     */
+    public RouteCheck check(String name, String text) throws InterruptedException {
+        return container.routes().check(RouteSource.of(name, Origin.DEPLOY, 0, text));
     }
 
     /**

@@ -7,11 +7,24 @@ package io.caravan.runtime;
  * @param name    for example {@code route:sink-kafka}, {@code module:wal}
  * @param status  {@code UP}, {@code DOWN} or {@code UNKNOWN}
  * @param message what is wrong and where; the empty string where there is nothing to say
+ * @param todo    what an operator does about it; empty: nothing, or the message has it
+ * @param sinceMs since when the status is this one, as far as it was looked at (every few seconds); milliseconds since 1970, 0: not known
+ * @param counts  whether the container is not ready for it; false: {@code admin.ready.ignore} names it
  */
-public record Check(String name, String status, String message) {
+public record Check(String name, String status, String message, String todo, long sinceMs, boolean counts) {
 
-    /** @return whether this check lets the container be ready */
+    /** One that counts, with nothing more known. */
+    public Check(String name, String status, String message) {
+        this(name, status, message, "", 0, true);
+    }
+
+    /** @return whether all is well with it */
     public boolean up() {
         return status.equals("UP");
+    }
+
+    /** @return whether the container is not ready for it */
+    public boolean blocks() {
+        return counts && !up();
     }
 }

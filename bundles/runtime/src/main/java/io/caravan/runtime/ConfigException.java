@@ -15,8 +15,13 @@ public final class ConfigException extends RuntimeException {
 
     /** @param problems one sentence per problem: key, value, rule, and the file, variable or argument it stands in */
     public ConfigException(List<String> problems) {
-        super(String.join("\n", problems));
-        this.problems = List.copyOf(problems);
+        super(String.join("\n", readable(problems)));
+        this.problems = readable(problems);
+    }
+
+    /** They quote files, which must not steer a terminal or forge a line. */
+    private static List<String> readable(List<String> problems) {
+        return problems.stream().map(problem -> problem.strip().replaceAll("\\R", " ").replaceAll("\\p{Cc}", "?")).toList();
     }
 
     /** @return one sentence per problem, in the order of files and keys */

@@ -22,4 +22,12 @@ public interface Module {
      *                   was bound before the exception must have been undone by the module itself
      */
     AutoCloseable start(CamelContext context, Config config) throws Exception;
+
+    /**
+     * @return whether starting it, and stopping it with its bundle, changes how the context builds routes (what of them is managed or
+     *         traced), so that all of them are built anew then
+     */
+    default boolean rebuildsRoutes() {
+        return false;
+    }
 }

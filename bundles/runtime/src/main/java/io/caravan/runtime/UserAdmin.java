@@ -34,6 +34,13 @@ public interface UserAdmin extends Users {
      */
     boolean remove(String name);
 
+    /**
+     * For who keeps a login for a while.
+     *
+     * @return a text that is another one as soon as password or role are; null: there is no such user
+     */
+    String credential(String name);
+
     /** @return a password nobody has used before, 144 random bits */
     char[] randomPassword();
 }

@@ -6,7 +6,10 @@ import io.caravan.runtime.Check;
 import io.caravan.runtime.Config;
 import io.caravan.runtime.Module;
 import io.caravan.runtime.Passwords;
+import io.caravan.runtime.Tasks;
+import io.caravan.runtime.Traces;
 import io.caravan.runtime.Users;
+import io.micrometer.core.instrument.FunctionCounter;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
 import io.vertx.core.file.FileSystemOptions;
@@ -29,6 +32,8 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
+import java.util.function.UnaryOperator;
 import org.apache.camel.CamelContext;
 import org.apache.camel.component.platform.http.vertx.VertxPlatformHttpServer;
 import org.slf4j.Logger;
@@ -40,6 +45,7 @@ public final class Container implements AutoCloseable {
     private static final Logger LOG = LoggerFactory.getLogger("io.caravan.runtime");
     private static final Duration ROUTE_GRACE = Duration.ofSeconds(1);
     private static final long LOOK_MS = 500;
+    private static final long LOOK_HEALTH_MS = 5_000;
     private static final long LOGIN_PENALTY_MS = 1_000;
     private static final long VERTX_CLOSE_S = 5;
 
@@ -51,6 +57,7 @@ public final class Container implements AutoCloseable {
     private final Modules modules;
     private final Health health;
     private final Metrics metrics = new Metrics();
+    private final Tasks tasks = new Tasks(metrics.registry());
     private final AuditLog audit;
     private final PasswordHashes passwords;
     private final UserFile users;
@@ -68,7 +75,13 @@ public final class Container implements AutoCloseable {
         thread.setDaemon(true);
         return thread;
     });
+    private final ScheduledExecutorService looking = Executors.newSingleThreadScheduledExecutor(r -> {
+        Thread thread = new Thread(r, "caravan-health");
+        thread.setDaemon(true);
+        return thread;
+    });
     private Vertx vertx;
+    private AutoCloseable tasksJmx;
     private volatile VertxPlatformHttpServer http;
     private volatile String incomplete = "the container is being started";
     private boolean closed;
@@ -95,7 +108,7 @@ public final class Container implements AutoCloseable {
         this.settings = config.settings();
         this.watch = new ConfigWatch(config, this::configChanged, this::configRefused);
         this.modules = new Modules(context, config, routes::retry, routes::rebuild);
-        this.health = new Health(context, this::checks, this::about);
+        this.health = new Health(context, this::checks, this::about, () -> config.getList("admin.ready.ignore"));
         this.control = config.control() == null ? null : new ConfigUpdate(context, config, audit, watch::now, clock::submit, routes, health::checks);
     }
 
@@ -119,6 +132,7 @@ public final class Container implements AutoCloseable {
         // Nothing is served from the class path, and nothing unpacked into a cache folder.
         vertx = Vertx.vertx(new VertxOptions().setFileSystemOptions(
                 new FileSystemOptions().setClassPathResolvingEnabled(false).setFileCachingEnabled(false)));
+        context.addComponent("timer", new SteadyTimers());
         context.getRegistry().bind("vertx", Vertx.class, vertx);
         context.getRegistry().bind("metricsRegistry", metrics.registry());
         context.getRegistry().bind("metrics", metrics);
@@ -127,6 +141,13 @@ public final class Container implements AutoCloseable {
         context.getRegistry().bind("audit", Audit.class, audit);
         context.getRegistry().bind("users", Users.class, users);
         context.getRegistry().bind("passwords", Passwords.class, passwords);
+        // Read anew each time: files that hold secrets change.
+        context.getRegistry().bind("redaction", Supplier.class, (Supplier<UnaryOperator<String>>) () -> config.redaction()::of);
+        context.getRegistry().bind("tasks", Tasks.class, tasks);
+        tasksJmx = TasksJmx.register(tasks);
+        Traces traces = Traces.of(context);
+        FunctionCounter.builder("caravan.traces.ignored", traces, Traces::ignored)
+                .description("Values received as traceparent that were none, and were not stored").register(metrics.registry());
         if (control != null) {
             context.getRegistry().bind("configUpdate", control);
             context.getRegistry().bind("logLevel", logLevels);
@@ -134,7 +155,10 @@ public final class Container implements AutoCloseable {
         }
         context.start();
         http = HttpServer.start(context, vertx, config);
+        metrics.start(context, health, build(), config.getPath("audit.file"));
         clock.scheduleWithFixedDelay(this::tick, LOOK_MS, LOOK_MS, TimeUnit.MILLISECONDS);
+        // A thread of its own: a check may wait for a database, and the configuration is looked after meanwhile.
+        looking.scheduleWithFixedDelay(this::look, LOOK_HEALTH_MS, LOOK_HEALTH_MS, TimeUnit.MILLISECONDS);
     }
 
     /** All modules and route files that belong to the start are known: from now on the container may be ready. */
@@ -177,7 +201,12 @@ public final class Container implements AutoCloseable {
 
     /** @return all meters in the Prometheus text format */
     public String scrape() {
-        return metrics.registry().scrape();
+        return metrics.scrape();
+    }
+
+    /** @return what runs for long */
+    public Tasks tasks() {
+        return tasks;
     }
 
     public RouteDeployer routes() {
@@ -203,7 +232,7 @@ public final class Container implements AutoCloseable {
     /** @return whether it was ready within that time */
     public boolean awaitReady(Duration timeout) throws InterruptedException {
         long deadline = System.nanoTime() + timeout.toNanos();
-        while (!health.checks().stream().allMatch(Check::up)) {
+        while (!health.ready()) {
             if (System.nanoTime() > deadline) {
                 return false;
             }
@@ -223,9 +252,13 @@ public final class Container implements AutoCloseable {
             control.close();
         }
         clock.shutdownNow();
+        looking.shutdownNow();
         routes.close();
         quietly("stop the routes", context::stop);
         quietly("stop the modules", modules::close);
+        if (tasksJmx != null) {
+            quietly("take the MBean of the tasks back", tasksJmx::close);
+        }
         quietly("close the metrics", metrics::close);
         if (vertx != null) {
             quietly("close Vert.x", () -> vertx.close().toCompletionStage().toCompletableFuture()
@@ -298,7 +331,7 @@ public final class Container implements AutoCloseable {
             if (!inventoried && incomplete == null && routes.idle()) {
                 inventory();
             }
-            if (ready.getCount() > 0 && incomplete == null && health.checks().stream().allMatch(Check::up)) {
+            if (ready.getCount() > 0 && incomplete == null && health.ready()) {
                 ready.countDown();
                 LOG.info("Caravan {} ready in {} s", config.get("container.role"),
                         String.format(Locale.ROOT, "%.1f", uptime().toMillis() / 1000.0));
@@ -308,8 +341,20 @@ public final class Container implements AutoCloseable {
         }
     }
 
+    /** So that /readyz knows since when, and /metrics need not wait. */
+    private void look() {
+        try {
+            health.checks();
+        } catch (RuntimeException e) {
+            LOG.error("Could not look after readiness", e);
+        }
+    }
+
     private List<Check> checks() {
         List<Check> checks = new ArrayList<>(modules.checks());
+        // A store that is being salvaged at the start: for hours, perhaps.
+        tasks.running("salvage").ifPresent(salvage -> checks.replaceAll(c -> c.name().equals("module:wal") && !c.up()
+                ? new Check(c.name(), c.status(), "the damaged store is being salvaged: " + salvage.text()) : c));
         String starting = incomplete != null ? incomplete
                 : ready.getCount() > 0 && !routes.idle() ? "route files are being deployed" : null;
         checks.add(new Check("container", starting == null ? "UP" : "DOWN", starting == null ? "" : starting));
@@ -331,11 +376,25 @@ public final class Container implements AutoCloseable {
         about.put("role", config.get("container.role"));
         about.put("container", config.get("container.name"));
         about.put("version", version());
+        about.put("commit", versions.getProperty("commit"));
+        about.put("build_time", versions.getProperty("time"));
         // Camel finds its own version in a file that its repackaged bundles do not have.
         about.put("camel", versions.getProperty("camel"));
         about.put("java", System.getProperty("java.version"));
+        if (System.getProperty("karaf.version") != null) {
+            about.put("karaf", System.getProperty("karaf.version"));
+        }
+        // Of the store's module, while it is started: its database and the version of its tables.
+        if (context.getRegistry().lookupByName("storeVersions") instanceof Map<?, ?> store) {
+            store.forEach((name, version) -> about.put(String.valueOf(name), version));
+        }
         about.put("uptime_s", uptime().toSeconds());
         return about;
+    }
+
+    private Map<String, String> build() {
+        return Map.of("version", version(), "commit", versions.getProperty("commit"), "role", config.get("container.role"),
+                "java", System.getProperty("java.version"), "camel", versions.getProperty("camel"), "karaf", System.getProperty("karaf.version", ""));
     }
 
     private static Properties readVersions() {

@@ -22,7 +22,7 @@ final class ControlRules {
     private static final Set<Key.Type> TYPES = Set.of(Key.Type.INT, Key.Type.LONG, Key.Type.BOOL, Key.Type.ENUM);
     /** First parts of names: listeners, trust, identity, audit, the control plane itself, what is kept. */
     private static final Set<String> AREAS = Set.of("admin", "audit", "broker", "command", "config", "container", "control", "dead", "device",
-            "gateway", "http", "ingest", "mqtt", "rejected", "secret", "user", "users", "wal");
+            "gateway", "hawtio", "http", "ingest", "mqtt", "rejected", "secret", "user", "users", "wal");
     /** Any part of a name: what switches a protection, or something as a whole, on or off. */
     private static final Set<String> PARTS = Set.of("delete", "enabled", "loopback", "sasl", "security", "tls", "unsafe");
 

@@ -2,6 +2,7 @@
 package io.caravan.runtime.internal;
 
 import io.caravan.runtime.HttpFeed;
+import io.micrometer.core.instrument.MeterRegistry;
 import io.vertx.core.Context;
 import io.vertx.core.Handler;
 import io.vertx.core.buffer.Buffer;
@@ -36,15 +37,37 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
 
     private static final Logger LOG = LoggerFactory.getLogger(HttpRoute.class);
 
-    private HttpRoute(PlatformHttpEndpoint endpoint, Processor processor, List<Handler<RoutingContext>> handlers, String router) {
+    private final MeterRegistry registry;
+    private volatile HttpMeters meters;
+
+    private HttpRoute(PlatformHttpEndpoint endpoint, Processor processor, List<Handler<RoutingContext>> handlers, String router, MeterRegistry registry) {
         super(endpoint, processor, handlers, router);
+        this.registry = registry;
+    }
+
+    /** Which route it is, its first exchange tells: Camel tells only the consumer around this one. */
+    private void answered(Exchange exchange, int status, long begun) {
+        HttpMeters known = meters;
+        if (known == null) {
+            String route = exchange.getFromRouteId();
+            known = new HttpMeters(registry, route == null ? "none" : route);
+            meters = route == null ? null : known;
+        }
+        known.answered(status, begun);
     }
 
     /** Makes such consumers. */
     static final class Engine extends VertxPlatformHttpEngine {
+        private final MeterRegistry registry;
+
+        Engine(MeterRegistry registry) {
+            this.registry = registry;
+        }
+
         @Override
         public PlatformHttpConsumer createConsumer(PlatformHttpEndpoint endpoint, Processor processor) {
-            return new HttpRoute(endpoint, processor, getHandlers(), VertxPlatformHttpRouter.getRouterNameFromPort(getServerPort()));
+            return new HttpRoute(endpoint, processor, getHandlers(), VertxPlatformHttpRouter.getRouterNameFromPort(getServerPort()),
+                    registry);
         }
     }
 
@@ -54,17 +77,18 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
             super.handleRequest(routing);
             return;
         }
+        long begun = System.nanoTime();
         Context context = routing.vertx().getOrCreateContext();
         Exchange exchange = createExchange(false);
         exchange.setPattern(ExchangePattern.InOut);
         processHttpRequest(exchange, routing).onSuccess(read -> routing.vertx().executeBlocking(() -> {
             createUoW(exchange);
-            getAsyncProcessor().process(exchange, sync -> context.runOnContext(go -> answer(routing, context, exchange)));
+            getAsyncProcessor().process(exchange, sync -> context.runOnContext(go -> answer(routing, context, exchange, begun)));
             return null;
-        }, false).onFailure(e -> context.runOnContext(go -> failed(routing, exchange, e)))).onFailure(e -> failed(routing, exchange, e));
+        }, false).onFailure(e -> context.runOnContext(go -> failed(routing, exchange, begun, e)))).onFailure(e -> failed(routing, exchange, begun, e));
     }
 
-    private void answer(RoutingContext routing, Context context, Exchange exchange) {
+    private void answer(RoutingContext routing, Context context, Exchange exchange, long begun) {
         try {
             HttpServerResponse response = routing.response();
             if (response.ended() || response.closed()) {
@@ -72,7 +96,9 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
                 return;
             }
             if (exchange.getException() != null) {
-                routing.fail(HttpUtil.determineResponseCode(exchange, null));
+                int status = HttpUtil.determineResponseCode(exchange, null);
+                answered(exchange, status, begun);
+                routing.fail(status);
                 done(exchange);
                 return;
             }
@@ -80,6 +106,7 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
             Object body = message.getBody();
             response.setStatusCode(HttpUtil.determineResponseCode(exchange, body));
             headers(routing, response, message);
+            answered(exchange, response.getStatusCode(), begun);
             if (body instanceof HttpFeed feed) {
                 HttpAnswer.begin(response, HttpLine.of(routing.request().connection()), context, feed);
             } else if (body == null) {
@@ -92,7 +119,7 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
             }
             done(exchange);
         } catch (Exception e) {
-            failed(routing, exchange, e);
+            failed(routing, exchange, begun, e);
         }
     }
 
@@ -122,7 +149,8 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
         }
     }
 
-    private void failed(RoutingContext routing, Exchange exchange, Throwable failure) {
+    private void failed(RoutingContext routing, Exchange exchange, long begun, Throwable failure) {
+        answered(exchange, 500, begun);
         LOG.error("The request for {} failed", getEndpoint().getPath(), failure);
         routing.fail(500);
         done(exchange);

@@ -56,6 +56,7 @@ final class HttpServer extends VertxPlatformHttpServer {
     private final HttpServerOptions options;
     private final TlsFiles tls;
     private final Refusals refusals;
+    private final MeterRegistry meters;
     private final Set<HttpLine> lines = ConcurrentHashMap.newKeySet();
     private final Map<InetAddress, Integer> addresses = new ConcurrentHashMap<>();
     private final ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor(r -> {
@@ -73,6 +74,7 @@ final class HttpServer extends VertxPlatformHttpServer {
         this.config = config;
         this.limits = HttpLimits.of(config);
         this.tls = TlsFiles.of(config, vertx);
+        this.meters = meters;
         this.refusals = new Refusals(meters);
         this.options = new HttpServerOptions().setHost(configuration.getBindHost()).setPort(configuration.getBindPort())
                 .setMaxHeaderSize((int) config.getLong("http.header.max.bytes"))
@@ -113,7 +115,7 @@ final class HttpServer extends VertxPlatformHttpServer {
         context.getRegistry().bind("adminAccess", new AdminAccess(context, config));
         context.addService(server);
         // Binds itself, and is found by the component when the first route comes.
-        context.addService(new HttpRoute.Engine());
+        context.addService(new HttpRoute.Engine(server.meters));
         return server;
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.runtime.internal;
 
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
@@ -32,8 +34,9 @@ record Key(String name, String pid, Type type, String def, long min, long max, L
             return null;
         }
         return switch (type) {
-            case STRING, SECRET -> null;
-            case PATH -> value.indexOf('\0') < 0 && !value.isEmpty() ? null : "be a path";
+            case STRING -> null;
+            case SECRET -> !value.startsWith("file:") || isPath(value.substring(5)) ? null : "name a file behind file:";
+            case PATH -> isPath(value) ? null : "be a path";
             case BOOL -> value.equals("true") || value.equals("false") ? null : "be true or false";
             case ENUM -> values.contains(value) ? null : "be one of " + String.join(", ", values);
             case LIST -> values.isEmpty() || values.containsAll(elements(value)) ? null
@@ -41,6 +44,14 @@ record Key(String name, String pid, Type type, String def, long min, long max, L
             case HOST -> HOST.matcher(value).matches() ? null : "be a host name or an IP address";
             case INT, LONG -> number(value);
         };
+    }
+
+    private static boolean isPath(String value) {
+        try {
+            return !value.isEmpty() && !Path.of(value).toString().isEmpty();
+        } catch (InvalidPathException e) {
+            return false;
+        }
     }
 
     private String number(String value) {

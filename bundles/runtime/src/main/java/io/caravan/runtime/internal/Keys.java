@@ -18,16 +18,20 @@ import org.snakeyaml.engine.v2.api.Load;
 import org.snakeyaml.engine.v2.api.LoadSettings;
 import org.snakeyaml.engine.v2.exceptions.YamlEngineException;
 
-/** The declared keys, read from {@code <pid>.yaml} files: key to {type, default, min, max, values, hot, doc}. */
+/**
+ * The declared keys, read from {@code <pid>.yaml} files: key to {type, default, min, max, values, hot, was, doc}. {@code was} is the name
+ * before; {@code caravan upgrade} writes the new one.
+ */
 final class Keys {
 
     /** Operators' own keys for their own routes: any {@code user.} key, all strings, none declared. */
     static final String USER_PID = "io.caravan.user";
     static final String USER_PREFIX = "user.";
 
-    private static final Set<String> ATTRIBUTES = Set.of("type", "default", "min", "max", "values", "hot", "doc");
+    private static final Set<String> ATTRIBUTES = Set.of("type", "default", "min", "max", "values", "hot", "was", "doc");
 
     private final Map<String, Key> byName = new TreeMap<>();
+    private final Map<String, String> renamed = new TreeMap<>();
     private final List<String> problems = new ArrayList<>();
 
     /** @param places files, or folders of {@code *.yaml} files */
@@ -61,9 +65,9 @@ final class Keys {
         return Stream.concat(byName.values().stream().map(Key::pid), Stream.of(USER_PID)).distinct().sorted().toList();
     }
 
-    /** @return the declared key that is fewest edits away, or null when none resembles it */
+    /** @return what the key is called now, or the declared one that is fewest edits away, or null when none resembles it */
     String nearest(String name) {
-        return Nearest.of(name, byName.keySet());
+        return renamed.containsKey(name) ? renamed.get(name) : Nearest.of(name, byName.keySet());
     }
 
     private void readPlace(Path place) {
@@ -98,6 +102,9 @@ final class Keys {
             try {
                 Key key = key(String.valueOf(name), pid, (Map<?, ?>) spec);
                 Key other = byName.putIfAbsent(key.name(), key);
+                if (((Map<?, ?>) spec).get("was") instanceof String was) {
+                    renamed.put(was, key.name());
+                }
                 if (other != null) {
                     throw new IllegalArgumentException("is declared in " + other.pid() + " too");
                 }

@@ -67,6 +67,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
     private volatile List<String> passedOver = List.of();
     private volatile String recovered;
     private volatile Map<String, String> values;
+    private volatile Map<String, String> places = Map.of();
 
     /**
      * @param etc         folder of the cfg files, may be null
@@ -241,6 +242,11 @@ public final class LayeredConfig implements Config, PropertiesSource {
         return answer;
     }
 
+    /** @return where each key's value was read, in words: a file, a variable, an argument, the default */
+    public Map<String, String> places() {
+        return places;
+    }
+
     /** @return what takes this configuration's secrets, and what looks like one, out of a text */
     public Redaction redaction() {
         Redaction redaction = new Redaction();
@@ -300,6 +306,11 @@ public final class LayeredConfig implements Config, PropertiesSource {
         openFiles(found, answer, problems);
         if (!problems.isEmpty()) {
             throw new ConfigException(problems);
+        }
+        if (!commands.proposal) {
+            Map<String, String> where = new TreeMap<>();
+            found.forEach((name, f) -> where.put(name, f.where));
+            places = where;
         }
         return answer;
     }
@@ -432,7 +443,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
         Map<Path, String> files = new TreeMap<>();
         found.forEach((name, f) -> {
             Key key = keys.find(name);
-            if (f.value.isEmpty()) {
+            if (f.value.isEmpty() || key.broken(f.value) != null) {
                 return;
             }
             if (key.type() == Key.Type.SECRET && f.value.startsWith(FILE)) {

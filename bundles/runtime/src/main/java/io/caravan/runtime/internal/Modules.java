@@ -39,6 +39,7 @@ final class Modules implements AutoCloseable {
         final Callable<Module> factory;
         volatile String error = "is being started";
         AutoCloseable undo;
+        volatile boolean rebuilds;
         int tries;
         /** The last error that is in the log as one. */
         String told;
@@ -66,7 +67,8 @@ final class Modules implements AutoCloseable {
 
     /**
      * @param started   told each time one more module has started
-     * @param restarted told instead when it had been removed before: routes hold what it had bound then
+     * @param restarted told instead when it had been removed before: routes hold what it had bound then; and when it changes how
+     *                  routes are built, also when it is removed
      */
     Modules(CamelContext context, Config config, Runnable started, Runnable restarted) {
         this.context = context;
@@ -88,6 +90,9 @@ final class Modules implements AutoCloseable {
         if (entry != null && !worker.isShutdown()) {
             removed.put(name, true);
             worker.submit(() -> stop(entry)).get(CLOSE_S, TimeUnit.SECONDS);
+            if (entry.rebuilds) {
+                restarted.run();
+            }
         }
     }
 
@@ -131,11 +136,13 @@ final class Modules implements AutoCloseable {
         ClassLoader before = Thread.currentThread().getContextClassLoader();
         Thread.currentThread().setContextClassLoader(context.getApplicationContextClassLoader());
         try {
-            entry.undo = entry.factory.call().start(context, config);
+            Module module = entry.factory.call();
+            entry.undo = module.start(context, config);
+            entry.rebuilds = module.rebuildsRoutes();
             entry.error = null;
             running.push(entry);
             LOG.info("Module {} started", entry.name);
-            (removed.remove(entry.name) != null ? restarted : started).run();
+            (removed.remove(entry.name) != null || entry.rebuilds ? restarted : started).run();
         } catch (Exception | LinkageError e) {
             String error = "does not start: " + Causes.text(e);
             entry.error = error;

@@ -57,15 +57,19 @@ public final class Redaction {
         }
     }
 
-    /** @return the text with {@value #MASK} in place of each secret */
+    /** @return the text with {@value #MASK} in place of each secret, and of what stands behind a name that sounds like one */
     public String of(String text) {
+        return NAMED.matcher(ofLine(text)).replaceAll("$1" + MASK);
+    }
+
+    /** @return as {@link #of}, but for words behind names: in a line of a log those are about a token, and not one. After the last add it is thread-safe */
+    public String ofLine(String text) {
         String answer = PEM.matcher(text).replaceAll(MASK);
         for (String secret : known) {
             answer = answer.replace(secret, MASK);
         }
         answer = OWN.matcher(answer).replaceAll("cvn_" + MASK);
         answer = USER_INFO.matcher(answer).replaceAll("://" + MASK + "@");
-        answer = BEARER.matcher(answer).replaceAll("$1 " + MASK);
-        return NAMED.matcher(answer).replaceAll("$1" + MASK);
+        return BEARER.matcher(answer).replaceAll("$1 " + MASK);
     }
 }

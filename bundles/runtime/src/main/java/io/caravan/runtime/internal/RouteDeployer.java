@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.runtime.internal;
 
+import io.caravan.runtime.RouteCheck;
 import io.caravan.runtime.RouteFile;
+import io.caravan.runtime.RouteText;
 import io.caravan.runtime.internal.RouteReader.Failure;
 import io.caravan.runtime.internal.RouteReader.Taken;
 import io.caravan.runtime.internal.RouteSource.Origin;
@@ -49,6 +51,7 @@ public final class RouteDeployer implements AutoCloseable {
     private static final Logger LOG = LoggerFactory.getLogger(RouteDeployer.class);
     private static final long RETRY_FIRST_MS = 2_000;
     private static final long RETRY_MAX_MS = 30_000;
+    private static final long CHECK_S = 60;
 
     /** All that is known of one stem. Only the deployer's thread changes it; {@link #list} reads the volatile fields. */
     private static final class Slot {
@@ -216,6 +219,56 @@ public final class RouteDeployer implements AutoCloseable {
     /** @return the text in force */
     public Optional<String> text(String stem) {
         return Optional.ofNullable(slots.get(stem)).map(s -> s.running).map(v -> v.source.text());
+    }
+
+    /** @return what is here of a stem, in the order in which it is taken */
+    public List<RouteText> versions(String stem) {
+        try {
+            return worker.submit(() -> {
+                Slot slot = slots.get(stem);
+                return slot == null ? List.<RouteText>of() : slot.sources.values().stream().sorted(Comparator.comparing(RouteSource::origin))
+                        .map(s -> new RouteText(s.file(), s.origin().toString(), s.bundle(), s.text(), slot.running != null && slot.running.source.equals(s))).toList();
+            }).get(CHECK_S, TimeUnit.SECONDS);
+        } catch (java.util.concurrent.ExecutionException | java.util.concurrent.TimeoutException | RejectedExecutionException e) {
+            throw new IllegalStateException("The deployer does not answer, it may be waiting for a route to stop: try again", e);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** Reads a file as {@link #put} would before it touches a running route, and takes back what reading brings. */
+    public RouteCheck check(RouteSource source) throws InterruptedException {
+        try {
+            return worker.submit(() -> {
+                ClassLoader before = Thread.currentThread().getContextClassLoader();
+                Thread.currentThread().setContextClassLoader(context.getApplicationContextClassLoader());
+                Slot slot = slots.get(source.stem());
+                Version old = slot == null ? null : slot.running;
+                List<String> ids = List.of();
+                try {
+                    // Attached again by read() where it fails.
+                    Version read = read(source, old);
+                    try {
+                        ids = read.routeIds();
+                        reader.checkLanguages(read);
+                    } finally {
+                        read.detach();
+                        if (old != null) {
+                            old.attach();
+                        }
+                    }
+                    return new RouteCheck("ok", 0, null, ids);
+                } catch (Exception e) {
+                    Failure failure = named(Failure.of(e, 0));
+                    return new RouteCheck(failure.pending ? "pending" : "broken", failure.line, failure.getMessage(), ids);
+                } finally {
+                    Thread.currentThread().setContextClassLoader(before);
+                }
+            }).get(CHECK_S, TimeUnit.SECONDS);
+        } catch (java.util.concurrent.ExecutionException | java.util.concurrent.TimeoutException | RejectedExecutionException e) {
+            throw new IllegalStateException("The deployer does not answer, it may be waiting for a route to stop: try again", e);
+        }
     }
 
     /** @return whether nothing is queued or being deployed */
@@ -523,7 +576,8 @@ public final class RouteDeployer implements AutoCloseable {
         if (!message.equals(slot.told.put(slot.failed, message))) {
             String running = slot.running == null ? "" : "; " + slot.running.source + " goes on running";
             if (slot.failure.pending) {
-                LOG.warn("Pending: {}{}", message, running);
+                // In any order at the start, so no reason to warn; /readyz names it as long as it lasts.
+                LOG.info("Pending: {}{}", message, running);
             } else {
                 LOG.error("Refused: {}{}", message, running);
             }

@@ -21,6 +21,9 @@ import org.apache.camel.builder.RouteConfigurationBuilder;
 import org.apache.camel.impl.engine.DefaultRoutesLoader;
 import org.apache.camel.model.AggregateDefinition;
 import org.apache.camel.model.BeanDefinition;
+import org.apache.camel.model.ChoiceDefinition;
+import org.apache.camel.model.ExpressionNode;
+import org.apache.camel.model.FilterDefinition;
 import org.apache.camel.model.Model;
 import org.apache.camel.model.PolicyDefinition;
 import org.apache.camel.model.ProcessDefinition;
@@ -33,6 +36,9 @@ import org.apache.camel.model.SendDefinition;
 import org.apache.camel.model.TemplatedRouteDefinition;
 import org.apache.camel.model.ToDynamicDefinition;
 import org.apache.camel.model.TransactedDefinition;
+import org.apache.camel.model.ValidateDefinition;
+import org.apache.camel.model.WhenDefinition;
+import org.apache.camel.model.language.ExpressionDefinition;
 import org.apache.camel.model.rest.RestDefinition;
 import org.apache.camel.spi.Resource;
 import org.apache.camel.support.EndpointHelper;
@@ -72,7 +78,11 @@ final class RouteReader {
         Version version = new Version(source, context);
         Map<String, DraftRegistry.Bean> beans = registry.begin();
         try {
-            parse(version);
+            try {
+                parse(version);
+            } catch (StackOverflowError e) {
+                throw new Failure("The file is nested too deeply to be read", 0);
+            }
             version.beans = Map.copyOf(beans);
             if (version.routeIds().isEmpty() && version.provides().isEmpty() && beans.isEmpty()) {
                 throw new Failure("The file brings no route, routeTemplate, routeConfiguration or bean", 0);
@@ -227,6 +237,32 @@ final class RouteReader {
         }
     }
 
+    /** Has each expression read by its language: what a deployment would stumble over when it builds the route. */
+    void checkLanguages(Version version) {
+        for (RouteDefinition route : version.routes) {
+            for (ExpressionNode node : all(route, ExpressionNode.class)) {
+                checkLanguage(node.getExpression(), node instanceof FilterDefinition || node instanceof ValidateDefinition, node.getLineNumber());
+            }
+            for (ChoiceDefinition choice : all(route, ChoiceDefinition.class)) {
+                for (WhenDefinition when : choice.getWhenClauses()) {
+                    checkLanguage(when.getExpression(), true, when.getLineNumber() > 0 ? when.getLineNumber() : choice.getLineNumber());
+                }
+            }
+        }
+    }
+
+    private void checkLanguage(ExpressionDefinition expression, boolean predicate, int line) {
+        try {
+            if (expression != null && predicate) {
+                expression.createPredicate(context);
+            } else if (expression != null) {
+                expression.createExpression(context);
+            }
+        } catch (Exception e) {
+            throw Failure.of(e, line);
+        }
+    }
+
     private static <T> Collection<T> all(RouteDefinition route, Class<T> type) {
         return ProcessorDefinitionHelper.filterTypeInOutputs((List<ProcessorDefinition<?>>) route.getOutputs(), type);
     }
@@ -295,7 +331,8 @@ final class RouteReader {
 
         Failure(String message, int line, boolean pending, Throwable cause) {
             super(message, cause);
-            this.line = line;
+            // Camel says -1 where it does not know.
+            this.line = Math.max(0, line);
             this.pending = pending;
         }
 

@@ -193,6 +193,13 @@ final class UserFile implements UserAdmin {
     }
 
     @Override
+    public synchronized String credential(String name) {
+        reload();
+        Stored stored = users.get(name);
+        return stored == null ? null : AuditLog.sha256(stored.hash + " " + stored.role);
+    }
+
+    @Override
     public synchronized boolean remove(String name) {
         reload();
         if (!users.containsKey(name)) {

@@ -23,6 +23,7 @@ import org.osgi.framework.FrameworkEvent;
 import org.osgi.framework.FrameworkUtil;
 import org.osgi.framework.ServiceEvent;
 import org.osgi.framework.SynchronousBundleListener;
+import org.osgi.framework.SynchronousBundleListener;
 import org.osgi.framework.startlevel.FrameworkStartLevel;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -33,6 +34,7 @@ import org.slf4j.LoggerFactory;
  */
 public final class Activator implements BundleActivator {
 
+    private static final int COMES_OR_GOES = BundleEvent.RESOLVED | BundleEvent.STARTED | BundleEvent.UPDATED | BundleEvent.UNRESOLVED | BundleEvent.UNINSTALLED;
     private static final Logger LOG = LoggerFactory.getLogger("io.caravan.runtime");
     private static final int EXIT_INTERNAL = 70;
     private static final long CAMEL_WAIT_S = 120;
@@ -66,10 +68,17 @@ public final class Activator implements BundleActivator {
         try {
             awaitCamel();
             LayeredConfig config = config();
+            LogContext.publish(bundles, config);
             if ("root".equals(System.getProperty("user.name"))) {
                 LOG.warn("This container runs as root, which it does not need: start it as another user, or with bin/caravan --as USER");
             }
             classes = new BundleClassLoader(bundles);
+            // From the first class on, and before anything else hears of a bundle: a route file that comes with one may name its classes.
+            bundles.addBundleListener((SynchronousBundleListener) event -> {
+                if ((event.getType() & COMES_OR_GOES) != 0) {
+                    classes.forget();
+                }
+            });
             Thread.currentThread().setContextClassLoader(classes);
             OsgiDefaultCamelContext context = new OsgiDefaultCamelContext(bundles);
             context.setApplicationContextClassLoader(classes);
@@ -124,9 +133,6 @@ public final class Activator implements BundleActivator {
     /** Any bundle or service may be what a pending route file waits for. */
     private void followArrivals() {
         bundles.addBundleListener((BundleListener) event -> {
-            if (event.getType() == BundleEvent.STARTED || event.getType() == BundleEvent.RESOLVED) {
-                classes.forget();
-            }
             if (event.getType() == BundleEvent.STARTED) {
                 container.routes().retry();
             }

@@ -7,6 +7,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.Enumeration;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
 import org.osgi.framework.Bundle;
 import org.osgi.framework.BundleContext;
@@ -22,17 +23,21 @@ final class BundleClassLoader extends ClassLoader {
         registerAsParallelCapable();
     }
 
+    /** What was there when so many changes had been told. */
+    private record Known(int changes, List<Bundle> bundles) { }
+
     private final BundleContext context;
-    private volatile List<Bundle> bundles;
+    private final AtomicInteger changes = new AtomicInteger();
+    private volatile Known known = new Known(-1, List.of());
 
     BundleClassLoader(BundleContext context) {
         super(BundleClassLoader.class.getClassLoader());
         this.context = context;
     }
 
-    /** Bundles have come or gone. */
+    /** Bundles have come or gone; also while somebody is looking at them. */
     void forget() {
-        bundles = null;
+        changes.incrementAndGet();
     }
 
     @Override
@@ -63,12 +68,14 @@ final class BundleClassLoader extends ClassLoader {
     }
 
     private List<Bundle> bundles() {
-        List<Bundle> known = bundles;
-        if (known == null) {
-            known = Arrays.stream(context.getBundles()).filter(BundleClassLoader::concerns).toList();
-            bundles = known;
+        Known now = known;
+        // Counted before it is looked: what arrives meanwhile makes this list an old one.
+        int told = changes.get();
+        if (now.changes != told) {
+            now = new Known(told, Arrays.stream(context.getBundles()).filter(BundleClassLoader::concerns).toList());
+            known = now;
         }
-        return known;
+        return now.bundles;
     }
 
     private static boolean concerns(Bundle bundle) {
