@@ -9,6 +9,9 @@ import io.caravan.ingest.internal.PayloadReader;
 import io.caravan.ingest.internal.Plain;
 import io.caravan.ingest.internal.SchemaError;
 import io.caravan.ingest.internal.Settings;
+import io.caravan.ingest.internal.Shape;
+import io.caravan.runtime.TraceSpan;
+import io.caravan.runtime.Traces;
 import io.caravan.wal.Record;
 import io.caravan.wal.Rejection;
 import java.util.Arrays;
@@ -23,7 +26,7 @@ import org.apache.camel.ValidationException;
 /**
  * Bean {@code ingest}: turns what a device sent into a {@link Record} or a {@link Rejection}.
  *
- * <p>A route calls {@link #parse}, lets Camel's json-validator check the body, calls {@link #enrich} and appends the
+ * <p>A route calls {@link #parse}, lets Camel's json-validator check the body unless {@code parse} has seen that it is valid, calls {@link #enrich} and appends the
  * record; on a {@link RejectedException} or ValidationException it calls {@link #reject} and stores the rejection. The
  * methods read the headers {@code CaravanSource}, {@code CaravanTopic}, {@code CaravanDeviceId},
  * {@code CaravanContentType}, {@code CaravanIdempotencyKey} and {@code CaravanTraceparent} and nothing else. Thread-safe;
@@ -33,15 +36,26 @@ public final class Ingest {
   private static final String DRAFT = "ingest";
   private static final long DAY_MS = TimeUnit.DAYS.toMillis(1);
   private static final long YEAR_2020_MS = 1_577_836_800_000L;
+  private static final long YEAR_2100_MS = 4_102_444_800_000L;
   private static final int MAX_ERROR = 500;
   private static final int RETRY_AFTER_S = 5;
 
   private final Meters meters;
+  private final Traces traces;
+  private final Map<String, Shape> shapes;
   private volatile Settings settings;
 
-  Ingest(Settings settings, Meters meters) {
+  /** Leaves every telemetry and event to json-validator. */
+  Ingest(Settings settings, Meters meters, Traces traces) {
+    this(settings, Map.of(), meters, traces);
+  }
+
+  /** @param shapes of the kinds' schemas, as far as they have one */
+  Ingest(Settings settings, Map<String, Shape> shapes, Meters meters, Traces traces) {
     this.settings = settings;
+    this.shapes = shapes;
     this.meters = meters;
+    this.traces = traces;
   }
 
   void settings(Settings changed) {
@@ -50,8 +64,9 @@ public final class Ingest {
 
   /**
    * Reads the message. Sets the body to its canonical JSON (a JSON body stays as it is) and the variables
-   * {@code correlationId} and {@code kind} ({@code telemetry}, {@code event}, {@code capabilities},
-   * {@code command-status}, {@code reported}).
+   * {@code correlationId}, {@code kind} ({@code telemetry}, {@code event}, {@code capabilities},
+   * {@code command-status}, {@code reported}) and {@code schema}: the kind whose schema is still to be asked; not set if there is none, or
+   * it certainly accepts the message.
    *
    * @throws RejectedException the message is refused; every reason of docs/contract.md section 6 apart from
    *     {@code key_conflict}, and {@code schema_violation} only as far as it concerns fields this bean uses itself
@@ -66,6 +81,7 @@ public final class Ingest {
     // First of all, so that whatever is thrown from here on can be kept as a rejection.
     exchange.setVariable(DRAFT, draft);
     exchange.setVariable("correlationId", draft.correlationId);
+    trace(exchange, draft, message.getHeader("CaravanTraceparent"));
     draft.readTopic(text(message, "CaravanDeviceId", null));
     exchange.setVariable("kind", draft.kind);
     draft.contentType = contentType(text(message, "CaravanContentType", null), current, draft);
@@ -73,9 +89,23 @@ public final class Ingest {
       throw new RejectedException(Reason.TOO_LARGE, null,
           "payload of " + draft.original.length + " bytes exceeds ingest.max.bytes [" + current.maxBytes() + "]");
     }
-    PayloadReader.read(draft);
+    PayloadReader.read(draft, shapes.get(draft.kind));
+    if (!draft.valid && Draft.MODELLED.contains(draft.kind)) {
+      exchange.setVariable("schema", draft.kind);
+    }
     if (draft.json != draft.original) {
       message.setBody(draft.json);
+    }
+  }
+
+  /** The row continues the trace of its span; without one, because it is not sampled or tracing is off, the trace the device gave. */
+  private void trace(Exchange exchange, Draft draft, Object traceparent) {
+    draft.traceContext = traces.received(traceparent);
+    TraceSpan span = traces.on() ? traces.start(Traces.Stage.INGEST, draft.source, draft.traceContext) : null;
+    if (span != null) {
+      draft.traceContext = span.traceparent();
+      draft.span = span.set("messaging.message.conversation_id", draft.correlationId).set("messaging.message.body.size", draft.original.length);
+      traces.attach(exchange, span);
     }
   }
 
@@ -88,6 +118,11 @@ public final class Ingest {
     return draft(exchange);
   }
 
+  /** A gateway whose own clock is not set, as after a start without a battery, cannot say that a device is ahead. */
+  static boolean plausible(long observedAtMs, long receivedAtMs) {
+    return observedAtMs >= YEAR_2020_MS && observedAtMs <= (receivedAtMs < YEAR_2020_MS ? YEAR_2100_MS : receivedAtMs + DAY_MS);
+  }
+
   /**
    * Sets the variable {@code record}.
    *
@@ -97,7 +132,7 @@ public final class Ingest {
     Draft draft = draft(exchange);
     Message message = exchange.getMessage();
     long observedAtMs = draft.observedAtMs;
-    if (draft.observed && (observedAtMs < YEAR_2020_MS || observedAtMs > draft.receivedAtMs + DAY_MS)) {
+    if (draft.observed && !plausible(observedAtMs, draft.receivedAtMs)) {
       meters.clockImplausible();
       observedAtMs = draft.receivedAtMs;
     } else if (!draft.observed) {
@@ -107,7 +142,10 @@ public final class Ingest {
         : Keys.unnumbered(draft, text(message, "CaravanIdempotencyKey", null), settings.dedupeWindowMs());
     exchange.setVariable("record", new Record(key, draft.correlationId, draft.deviceId, draft.kind, /* lane= */ "live",
         draft.bootId, draft.deviceSeq, observedAtMs, draft.receivedAtMs, draft.monoMs, draft.schemaVersion, draft.contentType,
-        Keys.traceContext(text(message, "CaravanTraceparent", null)), draft.json, draft.replayWindow));
+        draft.traceContext, draft.json, draft.replayWindow));
+    if (draft.span != null) {
+      draft.span.set("messaging.message.id", key).set("caravan.device_id", draft.deviceId).set("caravan.kind", draft.kind);
+    }
   }
 
   /**
@@ -151,6 +189,9 @@ public final class Ingest {
     exchange.setVariable("reason", reason.toString());
     exchange.setVariable("field", field);
     exchange.setVariable("error", error);
+    if (draft.span != null) {
+      draft.span.fail(reason.toString(), error);
+    }
     meters.rejected(reason);
   }
 

@@ -14,11 +14,14 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.ingest.internal.Meters;
 import io.caravan.ingest.internal.Settings;
+import io.caravan.ingest.internal.Shape;
 import io.caravan.ingest.internal.proto.Event;
 import io.caravan.ingest.internal.proto.Telemetry;
+import io.caravan.runtime.Traces;
 import io.caravan.wal.Record;
 import io.caravan.wal.Rejection;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.nio.file.Path;
 import java.time.OffsetDateTime;
 import java.util.HashMap;
 import java.util.Map;
@@ -43,6 +46,7 @@ class IngestTest {
   private static final int MAX_BYTES = 65_536;
   private static final String JSON = "application/json";
   private static final String PROTOBUF = "application/x-protobuf";
+  private static final Path SCHEMAS = Path.of(System.getProperty("basedir", "."), "../../config/common/schema");
   private static final SimpleMeterRegistry METERS = new SimpleMeterRegistry();
   private static DefaultCamelContext context;
   private static ProducerTemplate template;
@@ -50,16 +54,16 @@ class IngestTest {
   @BeforeAll
   static void start() throws Exception {
     context = new DefaultCamelContext();
-    context.getRegistry().bind("ingest", new Ingest(new Settings(MAX_BYTES, JSON, 10_000), Meters.of(METERS)));
-    String schemas = "json-validator:file:" + System.getProperty("basedir", ".") + "/../../config/common/schema/";
+    context.getRegistry().bind("ingest", new Ingest(new Settings(MAX_BYTES, JSON, 10_000), shapes(), Meters.of(METERS), Traces.of(context)));
+    String schemas = "json-validator:file:" + SCHEMAS + '/';
     context.addRoutes(new RouteBuilder() {
       @Override
       public void configure() {
         onException(RejectedException.class, JsonValidationException.class).handled(true).bean("ingest", "reject");
         from("direct:ingest").bean("ingest", "parse")
             .choice()
-            .when().simple("${variable.kind} == 'telemetry'").to(schemas + "telemetry-1.json")
-            .when().simple("${variable.kind} == 'event'").to(schemas + "event-1.json")
+            .when().simple("${variable.schema} == 'telemetry'").to(schemas + "telemetry-1.json")
+            .when().simple("${variable.schema} == 'event'").to(schemas + "event-1.json")
             .end()
             .bean("ingest", "enrich").setVariable("outcome", constant("durable"));
       }
@@ -68,12 +72,28 @@ class IngestTest {
     template = context.createProducerTemplate();
   }
 
+  private static Map<String, Shape> shapes() {
+    return Map.of("telemetry", Shape.of(SCHEMAS.resolve("telemetry-1.json")), "event", Shape.of(SCHEMAS.resolve("event-1.json")));
+  }
+
   @AfterAll
   static void stop() {
     context.stop();
   }
 
   // ------------------------------------------------------------------------------------------------- accepted
+
+  @Test
+  void whatIsCertainlyValidNeedsNoJsonValidator() {
+    Exchange plain = telemetry("{\"schema_version\":1,\"boot_id\":\"b\",\"device_seq\":4,\"metrics\":{\"t\":1}}");
+    accepted(plain);
+    assertNull(plain.getVariable("schema"));
+    // Valid, but only json-validator knows that 1.0 is a whole number.
+    Exchange odd = telemetry("{\"schema_version\":1.0,\"metrics\":{\"t\":1}}");
+    accepted(odd);
+    assertEquals("telemetry", odd.getVariable("schema"));
+    assertNull(send("capabilities", JSON, "{\"commands\":{}}").getVariable("schema"), "no schema");
+  }
 
   @Test
   void numberedTelemetryBecomesARecordWithTheDevicesBytes() {
@@ -142,6 +162,17 @@ class IngestTest {
     }
   }
 
+  @Test
+  void aGatewayWithoutATimeBelievesDevices() {
+    long now = 1_795_255_200_000L;
+    long day = 86_400_000L;
+    assertTrue(Ingest.plausible(now + day, now));
+    assertFalse(Ingest.plausible(now + day + 1, now));
+    assertTrue(Ingest.plausible(now, 200_000), "started in 1970");
+    assertFalse(Ingest.plausible(Long.MAX_VALUE, 200_000));
+    assertFalse(Ingest.plausible(100_000, 200_000), "both in 1970");
+  }
+
   @ParameterizedTest
   @ValueSource(strings = {"\"1970-01-01T00:00:09Z\"", "9000", "\"2019-12-31T23:59:59Z\"", "\"2999-01-01T00:00:00Z\"", "99999999999999999999999", "-1"})
   void anImplausibleClockIsReplacedAndCounted(String observedAt) {
@@ -164,7 +195,7 @@ class IngestTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"", "00-zz", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+  @ValueSource(strings = {"", "00-zz", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
       "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01x"})
   void aBadTraceparentIsDropped(String traceparent) {
     assertNull(accepted(send("telemetry", JSON, "{\"schema_version\":1,\"metrics\":{\"t\":1}}".getBytes(UTF_8),
@@ -601,7 +632,7 @@ class IngestTest {
 
   @Test
   void anUnexpectedExceptionIsNotTheDevicesFault() {
-    Ingest ingest = new Ingest(new Settings(100, JSON, 1000), new Meters());
+    Ingest ingest = new Ingest(new Settings(100, JSON, 1000), new Meters(), Traces.of(context));
     Exchange exchange = context.getEndpoint("direct:ingest").createExchange();
     exchange.setException(new IllegalStateException("disk"));
     assertEquals("disk", assertThrows(IllegalStateException.class, () -> ingest.reject(exchange)).getMessage());
@@ -619,7 +650,7 @@ class IngestTest {
       exchange.setVariable("field", "/metrics/t");
       exchange.setVariable("error", "why");
     }
-    new Ingest(new Settings(100, JSON, 1000), new Meters()).answer(exchange);
+    new Ingest(new Settings(100, JSON, 1000), new Meters(), Traces.of(context)).answer(exchange);
     assertEquals(status, exchange.getMessage().getHeader(Exchange.HTTP_RESPONSE_CODE));
     assertEquals(status == 503, exchange.getMessage().getHeader("Retry-After") != null);
     Map<?, ?> body = exchange.getMessage().getBody(Map.class);

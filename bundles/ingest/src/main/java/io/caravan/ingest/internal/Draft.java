@@ -4,6 +4,7 @@ package io.caravan.ingest.internal;
 import io.caravan.ingest.Received;
 import io.caravan.ingest.Reason;
 import io.caravan.ingest.RejectedException;
+import io.caravan.runtime.TraceSpan;
 import java.util.Map;
 import java.util.Set;
 
@@ -32,12 +33,18 @@ public final class Draft implements Received {
   public String contentType;
   /** Canonical JSON: the original itself where that is JSON. */
   public byte[] json;
+  /** The kind's schema certainly accepts it. */
+  public boolean valid;
   public int schemaVersion = 1;
   /** Null: not numbered. */
   public String bootId;
   public long deviceSeq;
   public boolean observed;
   public long observedAtMs;
+  /** Valid traceparent for the row; null: none. */
+  public String traceContext;
+  /** Null: not recorded. */
+  public TraceSpan span;
   /** 0: no verified signature. */
   public long replayWindow;
 

@@ -34,20 +34,6 @@ public final class Keys {
         + hash(draft.topic.getBytes(StandardCharsets.UTF_8), draft.original);
   }
 
-  /** A W3C traceparent as it is, anything else as none: it is stored and sent on. */
-  public static String traceContext(String traceparent) {
-    if (traceparent == null || traceparent.length() != 55 || !traceparent.startsWith("00-")) {
-      return null;
-    }
-    for (int i = 3; i < 55; i++) {
-      char c = traceparent.charAt(i);
-      if (i == 35 || i == 52 ? c != '-' : !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f')) {
-        return null;
-      }
-    }
-    return traceparent;
-  }
-
   private static boolean plain(String given) {
     return given.length() <= MAX_GIVEN && given.chars().allMatch(c -> c > ' ' && c < 127);
   }
