@@ -96,6 +96,30 @@ class CommandRoutesTest {
   }
 
   @Test
+  void aGatewayThatGetsOnIsNotHandedTheSameAgain() throws Exception {
+    Wall wall = new Wall();
+    try (Cloud cloud = Cloud.start(dir, wall, Map.of())) {
+      cloud.connect("gw-1", "s1");
+      for (int i = 0; i < 10; i++) {
+        submit(cloud, "c" + i);
+      }
+      await().until(() -> cloud.net.sent.size() == 10);
+      cloud.net.sent.clear();
+      for (int i = 0; i < 2; i++) {
+        cloud.inbox("gw-1", "command", "lock-1", Cloud.event("c" + i, 1, "ACCEPTED", ""));
+        applied(cloud);
+        wall.ms += 10_000;
+        pass(cloud);
+        assertEquals(0, cloud.net.sent.size(), "it is busy, and has spoken of c" + i);
+      }
+      wall.ms += 10_000;
+      pass(cloud);
+      await().until(() -> cloud.net.sent.size() == 8);
+      assertEquals("c2", cloud.net.sent.get(0).get("id").asText(), "it has said nothing more");
+    }
+  }
+
+  @Test
   void aConnectionThatDoesNotTakeMoreIsNotGivenMore() throws Exception {
     try (Cloud cloud = Cloud.start(dir, new Wall(), Map.of())) {
       cloud.connect("gw-1", "s1");

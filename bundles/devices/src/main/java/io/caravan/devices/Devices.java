@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.devices;
 
+import io.caravan.runtime.Task;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
@@ -167,7 +168,16 @@ public interface Devices {
    * @param dryRun only check
    * @throws IOException the file cannot be read, is no such file, or the devices could not be written: nothing was changed
    */
-  Imported importFile(Path file, boolean dryRun) throws IOException;
+  default Imported importFile(Path file, boolean dryRun) throws IOException {
+    return importFile(file, dryRun, Task.NONE);
+  }
+
+  /**
+   * As above.
+   *
+   * @param task told how many devices of the file are made; when it is cancelled none is enrolled
+   */
+  Imported importFile(Path file, boolean dryRun, Task task) throws IOException;
 
   /** @return empty if the device is unknown or revoked */
   Optional<SigningPolicy> signingPolicy(String deviceId);

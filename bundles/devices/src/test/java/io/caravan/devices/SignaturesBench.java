@@ -28,7 +28,7 @@ final class SignaturesBench {
     Map<String, String> keys = new java.util.HashMap<>(Map.of("device.access", "registry", "device.registry.file",
         Files.createTempDirectory("bench").resolve("registry.db").toString(), "device.lock.failures", "10", "device.lock.address.failures", "100",
         "device.lock.ms", "60000", "device.messages.per.s", "1000", "device.bytes.per.s", "1048576", "device.signature.window", "10000"));
-    keys.putAll(Map.of("ingest.max.bytes", "65536", "ingest.content.type.default", "application/json", "ingest.dedupe.window.ms", "10000"));
+    keys.putAll(Map.of("config.dir", "absent", "ingest.max.bytes", "65536", "ingest.content.type.default", "application/json", "ingest.dedupe.window.ms", "10000"));
     Config config = (Config) Proxy.newProxyInstance(Config.class.getClassLoader(), new Class<?>[] {Config.class}, (proxy, method, values) ->
         switch (method.getName()) {
           case "getLong" -> Long.parseLong(keys.get(values[0]));

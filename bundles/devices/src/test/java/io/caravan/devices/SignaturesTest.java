@@ -58,7 +58,7 @@ class SignaturesTest {
     keys.putAll(Map.of("device.access", "registry", "device.registry.file", directory.resolve("registry.db").toString(), "device.lock.failures", "10",
         "device.lock.address.failures", "100", "device.lock.ms", "60000", "device.messages.per.s", "1000", "device.bytes.per.s", "1048576",
         "device.signature.window", "10000"));
-    keys.putAll(Map.of("ingest.max.bytes", "65536", "ingest.content.type.default", "application/json", "ingest.dedupe.window.ms", "10000"));
+    keys.putAll(Map.of("config.dir", directory.toString(), "ingest.max.bytes", "65536", "ingest.content.type.default", "application/json", "ingest.dedupe.window.ms", "10000"));
     context.getRegistry().bind("audit", Audit.class, (Audit) (action, subject, outcome, details) -> { });
     ingest = new IngestModule().start(context, config());
     module = new DevicesModule().start(context, config());

@@ -3,6 +3,7 @@ package io.caravan.uplink;
 
 import io.caravan.runtime.Audit;
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Traces;
 import io.caravan.uplink.internal.Connection;
 import io.caravan.uplink.internal.Credits;
 import io.caravan.uplink.internal.GatewaysFile;
@@ -12,6 +13,7 @@ import io.caravan.uplink.internal.Listener;
 import io.caravan.uplink.internal.Refusals;
 import io.caravan.uplink.internal.ServerTls;
 import io.caravan.uplink.internal.Trust;
+import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.vertx.core.http.ClientAuth;
@@ -97,7 +99,7 @@ final class CloudSide implements AutoCloseable {
         sessions = new Sessions(trust, tls, number(config, "uplink.max.frame.bytes"), number(config, "uplink.max.inflated.bytes"),
             number(config, "uplink.max.batch.rows"), number(config, "uplink.sessions.max"),
             new Credits(new Credits.Options(config.getLong("uplink.backlog.rows"), config.getLong("uplink.backlog.gateway.rows"),
-                config.getLong("uplink.backlog.rows.per.s"))), meters, refusals, this::audit, this::replicaId);
+                config.getLong("uplink.backlog.rows.per.s"))), meters, refusals, this::audit, this::replicaId, Traces.of(context));
         replica = new Replica(config.get("replica.address").isEmpty() ? host() + ":" + config.get("uplink.port") : config.get("replica.address"),
             UplinkConsumer.version(), config.get("store.type").equals("sqlite"), config.getLong("replica.timeout.ms"), sessions::lost);
         listener = new Listener(new Listener.Options(config.getLong("uplink.handshake.timeout.ms"), number(config, "uplink.strangers.max")),
@@ -106,9 +108,9 @@ final class CloudSide implements AutoCloseable {
             refusals, this::locked);
         watch = thread("uplink-watch");
         registry = thread("uplink-registry");
-        gauges.add(Gauge.builder("caravan.uplink.strangers", listener, Listener::strangers).register(meters));
-        gauges.add(Gauge.builder("caravan.uplink.gateways", trust, t -> t.entries().size()).register(meters));
-        gauges.add(Gauge.builder("caravan.uplink.gateways.problems", trust, t -> t.problems().size()).register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.strangers", listener, Listener::strangers).description("Connections that have not proved who they are").register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.gateways", trust, t -> t.entries().size()).description("Gateways that are registered").register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.gateways.problems", trust, t -> t.problems().size()).description("Entries of the registry that cannot be used").register(meters));
         context.getRegistry().bind("uplinkServerOptions", serverOptions(config));
         context.getRegistry().bind("sessions", sessions);
         context.getRegistry().bind("replica", replica);
@@ -118,7 +120,7 @@ final class CloudSide implements AutoCloseable {
         fleet = reader == null ? null : new FleetView(reader, gateways, config, clock == null ? Clock.systemUTC() : clock, UplinkConsumer.version(), meters);
         if (fleet != null) {
             context.getRegistry().bind("fleet", fleet);
-            context.getRegistry().bind("gatewayApi", new GatewayApi(gateways, fleet));
+            context.getRegistry().bind("gatewayApi", new GatewayApi(gateways, fleet, config));
         }
         context.getRegistry().bind(COMPONENT, listener);
         HealthCheckRegistry checks = HealthCheckRegistry.get(context);
@@ -180,7 +182,7 @@ final class CloudSide implements AutoCloseable {
 
     private void locked(String what, String gateway, String address) {
         LOG.warn("{} locked out after repeated failures: gateway id [{}], address {}", what, gateway, address);
-        meters.counter("caravan.uplink.lockouts", "what", what).increment();
+        Counter.builder("caravan.uplink.lockouts").description("Ids and addresses locked out").tags("what", what).register(meters).increment();
         Audit log = audit();
         if (log != null) {
             // Off the event loop: it waits for the disk.

@@ -41,6 +41,7 @@ final class FleetView implements Fleet, AutoCloseable {
     private int well;
     private double lagSeconds;
     private double backlogRows;
+    private volatile int replicas;
 
     FleetView(DataSource reader, Gateways gateways, Config config, Clock clock, String version, MeterRegistry meters) {
         this.reader = reader;
@@ -50,11 +51,12 @@ final class FleetView implements Fleet, AutoCloseable {
         this.version = version;
         this.meters = meters;
         for (State state : State.values()) {
-            gauges.add(Gauge.builder("caravan.fleet.gateways", this, f -> f.count(state)).tag("state", name(state)).register(meters));
+            gauges.add(Gauge.builder("caravan.fleet.gateways", this, f -> f.count(state)).tag("state", name(state)).description("Gateways in each state").register(meters));
         }
-        gauges.add(Gauge.builder("caravan.fleet.gateways", this, f -> f.count(null)).tag("state", "ok").register(meters));
-        gauges.add(Gauge.builder("caravan.fleet.lag.seconds", this, f -> f.lagSeconds).register(meters));
-        gauges.add(Gauge.builder("caravan.fleet.backlog.rows", this, f -> f.backlogRows).register(meters));
+        gauges.add(Gauge.builder("caravan.fleet.gateways", this, f -> f.count(null)).tag("state", "ok").description("Gateways in each state").register(meters));
+        gauges.add(Gauge.builder("caravan.fleet.replicas", this, f -> f.replicas).description("Replicas whose lease holds").register(meters));
+        gauges.add(Gauge.builder("caravan.fleet.lag.seconds", this, f -> f.lagSeconds).description("Largest lag of a connected gateway").register(meters));
+        gauges.add(Gauge.builder("caravan.fleet.backlog.rows", this, f -> f.backlogRows).description("Rows all connected gateways have yet to send").register(meters));
     }
 
     static String name(State state) {
@@ -68,6 +70,7 @@ final class FleetView implements Fleet, AutoCloseable {
     /** Step of route {@code fleet}: counts the gateways of each state for the metrics. */
     public void measure() throws SQLException {
         List<Member> all = list(null);
+        replicas = countReplicas();
         synchronized (this) {
             counts.clear();
             well = 0;
@@ -80,6 +83,17 @@ final class FleetView implements Fleet, AutoCloseable {
                     lagSeconds = Math.max(lagSeconds, m.lagMs() == null ? 0 : m.lagMs() / 1000.0);
                     backlogRows += m.backlogRows() == null ? 0 : m.backlogRows();
                 }
+            }
+        }
+    }
+
+    private int countReplicas() throws SQLException {
+        try (Connection connection = reader.getConnection();
+                PreparedStatement select = connection.prepareStatement("SELECT count(*) FROM replica WHERE until_ms > ?")) {
+            select.setLong(1, clock.millis());
+            try (ResultSet row = select.executeQuery()) {
+                row.next();
+                return row.getInt(1);
             }
         }
     }

@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.caravan.runtime.Config;
 import io.caravan.runtime.HttpCall;
 import io.caravan.runtime.Problem;
 import java.io.IOException;
@@ -16,8 +17,13 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.NavigableMap;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.function.Supplier;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import org.apache.camel.Exchange;
 import org.apache.camel.Message;
 import org.slf4j.Logger;
@@ -32,6 +38,7 @@ public final class GatewayApi {
     private static final Logger LOG = LoggerFactory.getLogger(GatewayApi.class);
     private static final ObjectMapper JSON = JsonMapper.builder().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
         .enable(com.fasterxml.jackson.core.StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
+    private static final Pattern ID = Pattern.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}");
     private static final long INVITATION_MS = 86_400_000;
     private static final long OVERLAP_MS = 86_400_000;
     private static final int RETRY_S = 5;
@@ -39,10 +46,12 @@ public final class GatewayApi {
 
     private final Gateways gateways;
     private final Fleet fleet;
+    private final Config config;
 
-    GatewayApi(Gateways gateways, Fleet fleet) {
+    GatewayApi(Gateways gateways, Fleet fleet, Config config) {
         this.gateways = gateways;
         this.fleet = fleet;
+        this.config = config;
     }
 
     /** A request that is not served, for the reason that is told. */
@@ -64,21 +73,21 @@ public final class GatewayApi {
         JsonNode of() throws IOException, SQLException, Refused;
     }
 
+    private interface Listing {
+        TreeMap<String, Supplier<JsonNode>> of() throws IOException, SQLException, Refused;
+    }
+
     /** GET /api/v1/fleet */
     public void fleet(Exchange exchange) {
-        answer(exchange, 200, () -> {
+        page(exchange, "/api/v1/fleet", () -> {
             String state = header(exchange, "state");
             if (state != null && !state.equals("ok") && List.of(Fleet.State.values()).stream().noneMatch(s -> FleetView.name(s).equals(state))) {
                 throw new Refused(400, "bad_request", "/state", "state [" + shown(state) + "] must be ok or one of "
                     + List.of(Fleet.State.values()).stream().map(FleetView::name).toList());
             }
-            ArrayNode all = JSON.createArrayNode();
-            for (Fleet.Member m : fleet.list(sites(exchange))) {
-                if (state == null || state.equals("ok") && m.states().isEmpty() || m.states().stream().anyMatch(s -> FleetView.name(s).equals(state))) {
-                    all.add(json(m));
-                }
-            }
-            return all;
+            return fleet.list(sites(exchange)).stream()
+                .filter(m -> state == null || state.equals("ok") && m.states().isEmpty() || m.states().stream().anyMatch(s -> FleetView.name(s).equals(state)))
+                .collect(Collectors.toMap(Fleet.Member::id, m -> () -> json(m), (a, b) -> a, TreeMap::new));
         });
     }
 
@@ -93,13 +102,12 @@ public final class GatewayApi {
 
     /** GET /api/v1/admin/gateways */
     public void list(Exchange exchange) {
-        answer(exchange, 200, () -> {
-            ArrayNode all = JSON.createArrayNode();
+        page(exchange, "/api/v1/admin/gateways", () -> {
             Map<String, Long> open = invitations();
             List<String> sites = sites(exchange);
             Set<String> visible = sites == null ? null : new TreeSet<>(fleet.list(sites).stream().map(Fleet.Member::id).toList());
-            gateways.list().stream().filter(g -> visible == null || visible.contains(g.id())).forEach(g -> all.add(json(g, open.get(g.id()))));
-            return all;
+            return gateways.list().stream().filter(g -> visible == null || visible.contains(g.id()))
+                .collect(Collectors.toMap(Gateways.Gateway::id, g -> () -> json(g, open.get(g.id())), (a, b) -> a, TreeMap::new));
         });
     }
 
@@ -244,6 +252,35 @@ public final class GatewayApi {
 
     private static ObjectNode json(Gateways.Invitation made) {
         return json(made.gateway(), made.untilMs()).put("enrolment_token", made.token());
+    }
+
+    /** A list by id, from behind {@code after}, at most {@code limit} of it; header Link says how the rest is asked for. */
+    private void page(Exchange exchange, String path, Listing listing) {
+        StringBuilder next = new StringBuilder();
+        answer(exchange, 200, () -> {
+            String after = header(exchange, "after");
+            if (after != null && !ID.matcher(after).matches()) {
+                throw new Refused(400, "bad_request", "/after", "after [" + shown(after) + "] must be the id of a gateway, as Link says it");
+            }
+            String asked = header(exchange, "limit");
+            if (asked != null && !asked.matches("0*[1-9][0-9]{0,8}")) {
+                throw new Refused(400, "bad_request", "/limit", "limit [" + shown(asked) + "] must be a whole number from 1");
+            }
+            long limit = Math.min(asked == null ? config.getLong("api.rows.default") : Long.parseLong(asked), config.getLong("api.rows.max"));
+            TreeMap<String, Supplier<JsonNode>> all = listing.of();
+            NavigableMap<String, Supplier<JsonNode>> rest = after == null ? all : all.tailMap(after, false);
+            ArrayNode page = JSON.createArrayNode();
+            rest.values().stream().limit(limit).forEach(one -> page.add(one.get()));
+            if (rest.size() > limit) {
+                String state = header(exchange, "state");
+                next.append('<').append(path).append('?').append(state == null ? "" : "state=" + state + '&').append("limit=").append(limit)
+                    .append("&after=").append(page.get(page.size() - 1).get("gateway_id").textValue()).append(">; rel=\"next\"");
+            }
+            return page;
+        });
+        if (next.length() > 0) {
+            exchange.getMessage().setHeader("Link", next.toString());
+        }
     }
 
     private void answer(Exchange exchange, int status, Work work) {

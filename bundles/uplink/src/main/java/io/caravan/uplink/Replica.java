@@ -65,6 +65,9 @@ public final class Replica {
 
     /** The lease is committed. */
     public void kept() {
+        if (!begun) {
+            System.setProperty("io.caravan.log.replica_id", id); // for the log, which shares no class with us
+        }
         begun = true;
         if (missed) {
             missed = false;

@@ -5,6 +5,8 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.caravan.runtime.Audit;
+import io.caravan.runtime.TraceSpan;
+import io.caravan.runtime.Traces;
 import io.caravan.uplink.internal.CommandFrames;
 import io.caravan.uplink.internal.Connection;
 import io.caravan.uplink.internal.Credits;
@@ -95,6 +97,7 @@ public final class Sessions implements AutoCloseable {
     private static final short POLICY = 1008;
 
     private final Trust gateways;
+    private final Traces traces;
     private final Frames frames;
     private final int maxFrameBytes;
     private final int maxSessions;
@@ -140,30 +143,33 @@ public final class Sessions implements AutoCloseable {
      * @param credits          how much backlog may come
      * @param audit            gives null where there is none
      * @param replica          the id under which this process has its lease now
+     * @param traces           records what becomes of rows
      */
     Sessions(Trust gateways, ServerTls tls, int maxFrameBytes, int maxInflatedBytes, int maxBatchRows, int maxSessions,
-        Credits credits, MeterRegistry meters, Refusals refusals, Supplier<Audit> audit, Supplier<String> replica) {
+        Credits credits, MeterRegistry meters, Refusals refusals, Supplier<Audit> audit, Supplier<String> replica,
+        Traces traces) {
+        this.traces = traces;
         this.replica = replica;
         this.gateways = gateways;
         this.tls = tls;
         this.refusals = refusals;
         this.audit = audit;
-        this.frames = new Frames(maxInflatedBytes, maxBatchRows);
+        this.frames = new Frames(maxInflatedBytes, maxBatchRows, traces);
         this.maxFrameBytes = maxFrameBytes;
         this.maxSessions = maxSessions;
         this.credits = credits;
         this.meters = meters;
-        framesIn = meters.counter("caravan.sessions.frames");
-        bytesIn = meters.counter("caravan.sessions.bytes");
-        rowsIn = meters.counter("caravan.sessions.rows");
-        rowsTwice = meters.counter("caravan.sessions.duplicate.rows");
-        rowsMissing = meters.counter("caravan.sessions.missing.rows");
-        commandsSent = meters.counter("caravan.sessions.commands", "outcome", "written");
-        commandsUnsent = meters.counter("caravan.sessions.commands", "outcome", "failed");
-        rowsWithoutCredit = meters.counter("caravan.sessions.uncredited.rows");
-        gauges = List.of(Gauge.builder("caravan.sessions.open", byGateway, Map::size).register(meters),
-            Gauge.builder("caravan.sessions.backlog.rows", credits, c -> c.wanted() + c.granted()).register(meters),
-            Gauge.builder("caravan.sessions.credit.rows", credits, Credits::granted).register(meters));
+        framesIn = Counter.builder("caravan.sessions.frames").description("Frames from gateways").register(meters);
+        bytesIn = Counter.builder("caravan.sessions.bytes").description("Bytes of frames from gateways").register(meters);
+        rowsIn = Counter.builder("caravan.sessions.rows").description("Rows from gateways that are stored").register(meters);
+        rowsTwice = Counter.builder("caravan.sessions.duplicate.rows").description("Rows that were here already").register(meters);
+        rowsMissing = Counter.builder("caravan.sessions.missing.rows").description("Rows of a range that a gateway said are lost").register(meters);
+        commandsSent = Counter.builder("caravan.sessions.commands").description("Commands written to gateways' connections").tags("outcome", "written").register(meters);
+        commandsUnsent = Counter.builder("caravan.sessions.commands").description("Commands written to gateways' connections").tags("outcome", "failed").register(meters);
+        rowsWithoutCredit = Counter.builder("caravan.sessions.uncredited.rows").description("Rows of a backlog sent without leave").register(meters);
+        gauges = List.of(Gauge.builder("caravan.sessions.open", byGateway, Map::size).description("Gateways connected to this replica").register(meters),
+            Gauge.builder("caravan.sessions.backlog.rows", credits, c -> c.wanted() + c.granted()).description("Rows of backlogs that gateways wish to send, or may").register(meters),
+            Gauge.builder("caravan.sessions.credit.rows", credits, Credits::granted).description("Rows of backlogs that gateways may send now").register(meters));
     }
 
     /** First step for every event of the consumer: sets {@code frame} and what belongs to it; answers what is refused. */
@@ -765,6 +771,11 @@ public final class Sessions implements AutoCloseable {
         exchange.setVariable("count", batch.rows());
         exchange.setVariable("commands", batch.commands());
         exchange.setVariable("rows", batch.text());
+        // Up to the ack, or what is answered instead.
+        TraceSpan span = batch.traces().isEmpty() ? null : traces.each(Traces.Stage.RECEIVE, "inbox", batch.traces());
+        if (span != null) {
+            traces.attach(exchange, span.set("messaging.batch.message_count", batch.rows()).set("gateway.id", session.gateway));
+        }
         exchange.getMessage().setBody(null);
         exchange.setVariable("frame", "batch");
     }

@@ -74,7 +74,7 @@ final class UplinkConsumer extends DefaultConsumer {
             throw e;
         }
         connection = created;
-        health = new Check(created, endpoint.isReadiness());
+        health = new Check(created, endpoint.isReadiness(), endpoint.getReadyAfterMs());
         HealthCheckRegistry checks = HealthCheckRegistry.get(getEndpoint().getCamelContext());
         if (checks != null) {
             checks.register(health);
@@ -141,16 +141,19 @@ final class UplinkConsumer extends DefaultConsumer {
         return properties.getProperty("version");
     }
 
-    /** UP while connected. Being away is normal life for an uplink, so it is told and by default nothing follows. */
+    /**
+     * DOWN when there has been no connection for some time. Being away for a moment is normal life for an uplink: it is told, and nothing
+     * follows. Whether a connection gets anywhere, the check of its sink says.
+     */
     private static final class Check extends AbstractHealthCheck {
 
         private final Connection connection;
-        private final boolean readiness;
+        private final long afterMs;
 
-        Check(Connection connection, boolean readiness) {
+        Check(Connection connection, boolean atOnce, long afterMs) {
             super("caravan", "uplink");
             this.connection = connection;
-            this.readiness = readiness;
+            this.afterMs = atOnce ? 0 : afterMs;
         }
 
         @Override
@@ -159,17 +162,17 @@ final class UplinkConsumer extends DefaultConsumer {
         }
 
         @Override
-        public boolean isReadiness() {
-            return readiness;
-        }
-
-        @Override
         protected void doCall(HealthCheckResultBuilder builder, Map<String, Object> options) {
             builder.detail("connected", connection.isConnected());
-            if (connection.isConnected()) {
-                builder.up();
+            long away = connection.awayMs();
+            if (away == 0) {
+                builder.up().message(connection.state());
+            } else if (away < afterMs) {
+                builder.up().message(connection.state() + "; since " + away / 1_000 + " s");
             } else {
-                builder.down().message(connection.state());
+                builder.down().message(connection.state() + "; since " + away / 1_000 + " s; what is received is stored all the same")
+                    .detail("todo", "sink:list and the log say what the last attempt found: check uplink.url, the credential and the way there;"
+                        + " a restart does not help");
             }
         }
     }

@@ -36,6 +36,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
     private int maxFrameBytes = 1_048_576;
     private int maxInFlight = 64;
     private boolean readiness;
+    private long readyAfterMs = 900_000;
     private boolean awaitAck;
     private boolean synchronous;
     private String action = "send";
@@ -278,9 +279,18 @@ public class UplinkEndpoint extends DefaultEndpoint {
         return readiness;
     }
 
-    /** Whether being disconnected makes the container not ready. */
+    /** Whether being disconnected makes the container not ready at once. */
     public void setReadiness(boolean readiness) {
         this.readiness = readiness;
+    }
+
+    public long getReadyAfterMs() {
+        return readyAfterMs;
+    }
+
+    /** How long there may be no connection before the container is not ready. */
+    public void setReadyAfterMs(long readyAfterMs) {
+        this.readyAfterMs = readyAfterMs;
     }
 
     public boolean isAwaitAck() {

@@ -4,6 +4,7 @@ package io.caravan.uplink;
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import io.caravan.runtime.Config;
+import io.caravan.runtime.Traces;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.vertx.core.Vertx;
 import java.io.InputStream;
@@ -61,6 +62,7 @@ final class Box implements AutoCloseable {
     Box(String role, Path file, Map<String, String> keys, String... extraSql) throws Exception {
         this.keys = new HashMap<>(keys);
         this.keys.put("container.role", role);
+        Traces.of(camel);
         Map.ofEntries(Map.entry("uplink.registry", "file"), Map.entry("uplink.tls.client.auth", "none"), Map.entry("uplink.tls.client.ca.file", ""), Map.entry("uplink.tls.crl.file", ""),
             Map.entry("uplink.handshake.timeout.ms", "10000"), Map.entry("uplink.handshake.per.s", "0"),
             Map.entry("uplink.handshake.address.per.s", "0"), Map.entry("uplink.strangers.max", "200"), Map.entry("uplink.lock.failures", "0"),

@@ -70,7 +70,7 @@ class GatewayTrustTest {
             Map.entry("uplink.connect.timeout.ms", "5000"), Map.entry("uplink.ping.ms", "1000"),
             Map.entry("uplink.reconnect.min.ms", "20"), Map.entry("uplink.reconnect.max.ms", "200"),
             Map.entry("uplink.send.timeout.ms", "2000"), Map.entry("uplink.ack.timeout.ms", "5000"),
-            Map.entry("uplink.max.frame.bytes", "1048576"), Map.entry("uplink.readiness", "false"),
+            Map.entry("uplink.max.frame.bytes", "1048576"), Map.entry("uplink.readiness", "false"), Map.entry("uplink.ready.after.ms", "900000"),
             Map.entry("uplink.window.rows", "200"), Map.entry("uplink.batch.rows", "20"),
             Map.entry("uplink.batch.bytes", "262144"), Map.entry("uplink.flush.ms", "20"),
             Map.entry("uplink.historical.rows", "1000000"), Map.entry("outbox.tick.ms", "300")));

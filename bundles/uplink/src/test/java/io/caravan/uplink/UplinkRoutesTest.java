@@ -83,7 +83,7 @@ class UplinkRoutesTest {
             Map.entry("uplink.connect.timeout.ms", "2000"), Map.entry("uplink.ping.ms", "500"),
             Map.entry("uplink.reconnect.min.ms", "20"), Map.entry("uplink.reconnect.max.ms", "300"),
             Map.entry("uplink.send.timeout.ms", "2000"), Map.entry("uplink.ack.timeout.ms", "2000"),
-            Map.entry("uplink.max.frame.bytes", "1048576"), Map.entry("uplink.readiness", "false"),
+            Map.entry("uplink.max.frame.bytes", "1048576"), Map.entry("uplink.readiness", "false"), Map.entry("uplink.ready.after.ms", "900000"),
             Map.entry("uplink.window.rows", "2000"), Map.entry("uplink.batch.rows", "500"),
             Map.entry("uplink.batch.bytes", "262144"), Map.entry("uplink.flush.ms", "50"),
             Map.entry("uplink.historical.rows", "5000"), Map.entry("outbox.tick.ms", "300")));

@@ -283,6 +283,8 @@ public final class Api {
       }
     } catch (JsonProcessingException e) {
       throw Rules.bad("/", "the body must be JSON, at most " + Rules.DEPTH + " levels deep, no key twice: " + e.getOriginalMessage());
+    } catch (NumberFormatException e) {
+      throw Rules.bad("/", "the body must not have a number with such an exponent");
     } catch (IOException e) {
       throw Rules.bad("/", "the body must be JSON: " + e.getMessage());
     }

@@ -105,6 +105,9 @@ final class Rules {
       node = JSON.readTree(text);
     } catch (JsonProcessingException e) {
       throw bad(field, field.substring(1) + " must be a JSON object, at most " + DEPTH + " levels deep: " + e.getOriginalMessage());
+    } catch (NumberFormatException e) {
+      // What Jackson throws at an exponent of more than ten digits.
+      throw bad(field, field.substring(1) + " must not have a number with such an exponent");
     }
     if (!(node instanceof ObjectNode)) {
       throw bad(field, field.substring(1) + " must be a JSON object");

@@ -13,6 +13,7 @@ import io.caravan.commands.internal.Publisher.Outcome;
 import io.caravan.commands.internal.Publisher.Publication;
 import io.caravan.commands.internal.Reach.Way;
 import io.caravan.devices.Devices;
+import io.caravan.wal.Density;
 import io.caravan.wal.StoreUnavailableException;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -42,6 +43,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.BiConsumer;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
@@ -63,6 +65,9 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(CommandEngine.class);
   /** Commands that change in one transaction: about 10 ms of the one writer. */
   private static final int TURN_MAX = 400;
+  /** Pieces of work a second, three or four for a command, from which on a turn waits for more. */
+  private static final int DENSE = 600;
+  private static final long GATHER_NS = 3_000_000;
   private static final int WAITING_MAX = 10_000;
   private static final long POLL_MS = 1_000;
   private static final long BLOCKED_MS = 1_000;
@@ -412,7 +417,12 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
 
   private void run() {
     List<Item> kept = new ArrayList<>();
+    Density density = new Density(DENSE);
     while (true) {
+      if (density.dense()) {
+        // A transaction costs the same for one piece of work as for ten.
+        LockSupport.parkNanos(GATHER_NS);
+      }
       List<Item> items = new ArrayList<>(kept);
       List<CompletableFuture<Void>> asked;
       kept.clear();
@@ -420,6 +430,7 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
         items.forEach(item -> item.failed(unavailable("commands have stopped", null)));
         return;
       }
+      density.add(items.size());
       synchronized (lock) {
         asked = new ArrayList<>(passes);
       }

@@ -43,14 +43,21 @@ final class Glob {
       i++;
     }
     boolean found = false;
-    for (boolean first = true; i < pattern.length() && (first || pattern.charAt(i) != ']'); first = false) {
-      char low = pattern.charAt(i++);
-      char high = low;
-      if (i + 1 < pattern.length() && pattern.charAt(i) == '-' && pattern.charAt(i + 1) != ']') {
-        high = pattern.charAt(i + 1);
-        i += 2;
+    if (i < pattern.length() && pattern.charAt(i) == ']') {
+      found = c == ']';
+      i++;
+    }
+    // What a hyphen makes a range of: not the bracket above, and not the end of another range.
+    int low = -1;
+    while (i < pattern.length() && pattern.charAt(i) != ']') {
+      char next = pattern.charAt(i++);
+      if (next == '-' && low >= 0 && i < pattern.length() && pattern.charAt(i) != ']') {
+        found |= c >= low && c <= pattern.charAt(i++);
+        low = -1;
+      } else {
+        found |= c == next;
+        low = next;
       }
-      found |= c >= low && c <= high;
     }
     return i < pattern.length() && found != not ? i + 1 : -1;
   }

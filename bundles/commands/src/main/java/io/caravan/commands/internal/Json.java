@@ -21,6 +21,7 @@ final class Json {
   /** As far as a double goes: beyond it, comparing and dividing cost memory, and no device has a use for it. */
   private static final int MAX_EXPONENT = 400;
   private static final int MAX_SHOWN = 80;
+  private static final int MAX_MESSAGE = 500;
   static final ObjectMapper MAPPER = JsonMapper.builder(JsonFactory.builder()
           .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
           // Names come from devices: interning them would fill the JVM's table of strings.
@@ -43,6 +44,9 @@ final class Json {
       node = MAPPER.readTree(text);
     } catch (JsonProcessingException e) {
       throw new IllegalArgumentException(what + " [" + shown(text) + "] must be JSON: " + shown(e.getOriginalMessage()), e);
+    } catch (NumberFormatException e) {
+      // What Jackson throws at an exponent of more than ten digits.
+      throw new IllegalArgumentException(what + " [" + shown(text) + "] must not have a number with such an exponent", e);
     }
     if (!(node instanceof ObjectNode)) {
       throw new IllegalArgumentException(what + " [" + shown(text) + "] must be a JSON object");
@@ -135,6 +139,19 @@ final class Json {
       }
     }
     return delta;
+  }
+
+  /** A message that quotes others: bounded, and without what steers a terminal or ends a line. */
+  static String readable(String text) {
+    StringBuilder readable = new StringBuilder();
+    for (int i = 0; i < text.length() && i < MAX_MESSAGE; i++) {
+      char c = text.charAt(i);
+      int type = Character.getType(c);
+      boolean steers = type == Character.CONTROL || type == Character.FORMAT || type == Character.SURROGATE
+          || type == Character.LINE_SEPARATOR || type == Character.PARAGRAPH_SEPARATOR;
+      readable.append(steers ? '?' : c);
+    }
+    return text.length() > MAX_MESSAGE ? readable + "..." : readable.toString();
   }
 
   /** Foreign text for a message or a line of the log: short, printable, one line. */

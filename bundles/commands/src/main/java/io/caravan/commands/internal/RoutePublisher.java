@@ -169,7 +169,7 @@ final class RoutePublisher implements Publisher {
   private static String valid(String text) {
     try {
       return text == null || text.isBlank() ? null : Json.MAPPER.writeValueAsString(Json.MAPPER.readTree(text));
-    } catch (com.fasterxml.jackson.core.JsonProcessingException e) {
+    } catch (com.fasterxml.jackson.core.JsonProcessingException | NumberFormatException e) {
       return null;
     }
   }

@@ -30,8 +30,9 @@ final class SchemaSubset {
     private final transient Problem problem;
 
     Bad(String reason, String pointer, String message) {
-      super(message, null, false, false);
-      problem = new Problem(reason, pointer, message);
+      super(Json.readable(message), null, false, false);
+      // Pointers are made of the names that somebody sent.
+      problem = new Problem(reason, Json.readable(pointer), getMessage());
     }
 
     Problem problem() {

@@ -287,7 +287,7 @@ public final class TwinBook implements Twins {
         if (Json.MAPPER.readTree(text) instanceof ObjectNode object) {
           return object;
         }
-      } catch (JsonProcessingException e) {
+      } catch (JsonProcessingException | NumberFormatException e) {
         LOG.debug("twin of {}", deviceId, e);
       }
       LOG.warn("the state of [{}] in the store is no JSON object [{}], taken as empty", deviceId, Json.shown(text));

@@ -369,7 +369,7 @@ final class EngineBox implements AutoCloseable {
   static final class TestConfig implements io.caravan.runtime.Config {
     private final Map<String, String> values = new HashMap<>(Map.ofEntries(
         Map.entry("container.role", "gateway"), Map.entry("wal.synchronous", "full"), Map.entry("wal.commit.max", "1000"),
-        Map.entry("wal.commit.max.bytes", "4194304"), Map.entry("wal.queue.max", "20000"), Map.entry("wal.queue.max.bytes", "33554432"),
+        Map.entry("wal.commit.max.bytes", "4194304"), Map.entry("wal.commit.gather.ms", "4"), Map.entry("wal.queue.max", "20000"), Map.entry("wal.queue.max.bytes", "33554432"),
         Map.entry("wal.checkpoint.bytes", "16777216"), Map.entry("wal.unsafe.ack", "after-commit"), Map.entry("wal.unsafe.dedupe", "on"),
         Map.entry("wal.max.bytes", "0"), Map.entry("wal.degraded.percent", "80"), Map.entry("wal.min.free.bytes", "0"),
         Map.entry("wal.ballast.bytes", "0"), Map.entry("wal.retention.min.ms", "0"), Map.entry("wal.retention.ms", "604800000"),

@@ -3,6 +3,7 @@ package io.caravan.devices.internal;
 
 import io.caravan.devices.Devices;
 import io.caravan.runtime.Audit;
+import io.caravan.runtime.Task;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
@@ -282,14 +283,17 @@ final class DeviceBook implements Devices, AutoCloseable {
   }
 
   @Override
-  public Imported importFile(Path file, boolean dryRun) throws IOException {
+  public Imported importFile(Path file, boolean dryRun, Task task) throws IOException {
     List<String> problems = new ArrayList<>();
     Map<String, NewDevice> asked = ImportFile.read(file, problems);
     Map<String, Minted> minted = new LinkedHashMap<>();
     List<String> unchanged = new ArrayList<>();
+    task.total(asked.size());
+    long seen = 0;
     order.lock();
     try {
       for (Map.Entry<String, NewDevice> line : asked.entrySet()) {
+        task.progress(seen++);
         if (problems.size() >= ImportFile.MAX_PROBLEMS) {
           break;
         }

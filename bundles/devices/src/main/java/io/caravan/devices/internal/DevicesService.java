@@ -19,6 +19,7 @@ import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import org.apache.camel.CamelContext;
+import org.apache.camel.Processor;
 import org.apache.camel.health.HealthCheckRegistry;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -104,7 +105,9 @@ public final class DevicesService implements AutoCloseable {
     bind("gate", Gate.class, gate);
     bind("deviceAuthenticator", Authenticator.class, new DeviceAuthenticator(gate));
     bind("httpAccess", HttpAccess.class, new HttpAccess(gate, config));
-    bind("signatures", Signatures.class, new Signatures(devices, () -> config.getLong("device.signature.window")));
+    Signatures signatures = new Signatures(devices, () -> config.getLong("device.signature.window"));
+    bind("signatures", Signatures.class, signatures);
+    bind("signaturesVerify", Processor.class, signatures::verify);
     LOG.info("registry of devices [{}] is open: {} active, {} revoked{}", registry.file(), devices.count(Devices.Status.ACTIVE),
         devices.count(Devices.Status.REVOKED), Settings.of(config).open()
             ? "; device.access=open: whoever is on this machine may act for any device" : "");

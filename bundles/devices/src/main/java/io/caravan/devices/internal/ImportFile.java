@@ -100,7 +100,7 @@ final class ImportFile {
         throw new IOException("file [" + file + "] must end with the array");
       }
     } catch (com.fasterxml.jackson.core.JacksonException e) {
-      throw new IOException("file [" + file + "] is no JSON: " + e.getOriginalMessage().lines().findFirst().orElse("") + " in line "
+      throw new IOException("file [" + file + "] is no JSON: " + Rules.shown(e.getOriginalMessage()) + " in line "
           + (e.getLocation() == null ? "?" : e.getLocation().getLineNr()), e);
     }
   }
@@ -322,7 +322,7 @@ final class ImportFile {
     }
     try {
       return OffsetDateTime.parse(text).toInstant().toEpochMilli();
-    } catch (DateTimeException e) {
+    } catch (DateTimeException | ArithmeticException e) {
       throw new IllegalArgumentException(name + " [" + Rules.shown(text) + "] must be a time like 2026-11-21T10:00:00Z, or milliseconds since 1970", e);
     }
   }

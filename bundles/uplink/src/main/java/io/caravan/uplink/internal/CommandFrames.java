@@ -2,6 +2,7 @@
 package io.caravan.uplink.internal;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.MeterRegistry;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
@@ -28,6 +29,8 @@ public final class CommandFrames {
     public static final int LIST_MAX = 256;
 
     static final int DEPTH_MAX = 32;
+
+    private static final int BY_MAX = 128;
 
     private static final long LOG_NS = 1_000_000_000L;
     private static final Pattern ID = Pattern.compile("[A-Za-z0-9._-]{1,64}");
@@ -141,8 +144,24 @@ public final class CommandFrames {
 
     /** For people: what cannot be shown to them is left out. */
     private static String by(JsonNode node) {
-        String by = node.isTextual() ? node.textValue().replaceAll("\\p{Cntrl}", "") : "";
-        return by.isBlank() ? "cloud" : by.substring(0, Math.min(128, by.length()));
+        StringBuilder by = new StringBuilder();
+        String text = node.isTextual() ? node.textValue() : "";
+        for (int i = 0; i < text.length();) {
+            int c = text.codePointAt(i);
+            i += Character.charCount(c);
+            if (by.length() + Character.charCount(c) <= BY_MAX && readable(c)) {
+                by.appendCodePoint(c);
+            }
+        }
+        return by.toString().isBlank() ? "cloud" : by.toString();
+    }
+
+    private static boolean readable(int c) {
+        return switch (Character.getType(c)) {
+            // Of format characters are also those that turn the direction of what stands around them.
+            case Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR -> false;
+            default -> true;
+        };
     }
 
     /** Not by recursion: it is the other side that says how deep. */
@@ -166,7 +185,7 @@ public final class CommandFrames {
     }
 
     private Map<String, Object> refused(String reason, String rule) {
-        meters.counter("caravan.uplink.commands.refused", "reason", reason).increment();
+        Counter.builder("caravan.uplink.commands.refused").description("Frames with commands that broke the contract and were dropped").tags("reason", reason).register(meters).increment();
         long last = logged.get();
         long now = System.nanoTime();
         // Counted each time, told once a second: the log is not the other side's to fill.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.uplink.internal;
 
+import com.fasterxml.jackson.core.JsonParseException;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.DeserializationFeature;
@@ -13,6 +14,7 @@ import io.caravan.uplink.UplinkClosedException;
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
+import io.micrometer.core.instrument.Timer;
 import io.vertx.core.Context;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
@@ -123,6 +125,7 @@ public final class Connection implements AutoCloseable {
     private final Counter ackedRows;
     private final Counter attempts;
     private final Counter opened;
+    private final Timer roundTrip;
     private final CommandFrames commandFrames;
     private final List<Gauge> gauges = new ArrayList<>();
 
@@ -143,6 +146,9 @@ public final class Connection implements AutoCloseable {
     private volatile boolean connected;
     private volatile String state = "not connected yet";
     private volatile long backoffMs;
+    private volatile long awaySince = System.nanoTime();
+    private volatile int inFlight;
+    private volatile long inFlightBytes;
 
     public Connection(Vertx vertx, Options options, Executor events, Executor completions, Listener listener,
         MeterRegistry meters) {
@@ -154,20 +160,23 @@ public final class Connection implements AutoCloseable {
         next = Math.floorMod(options.addresses.get(0).path.hashCode(), options.addresses.size());
         this.listener = listener;
         this.meters = meters;
-        framesIn = meters.counter("caravan.uplink.frames", "direction", "in");
-        framesOut = meters.counter("caravan.uplink.frames", "direction", "out");
-        bytesIn = meters.counter("caravan.uplink.bytes", "direction", "in");
-        bytesOut = meters.counter("caravan.uplink.bytes", "direction", "out");
-        ackedRows = meters.counter("caravan.uplink.acked.rows");
-        attempts = meters.counter("caravan.uplink.connect.attempts");
-        opened = meters.counter("caravan.uplink.sessions.opened");
+        framesIn = Counter.builder("caravan.uplink.frames").description("Frames").tags("direction", "in").register(meters);
+        framesOut = Counter.builder("caravan.uplink.frames").description("Frames").tags("direction", "out").register(meters);
+        bytesIn = Counter.builder("caravan.uplink.bytes").description("Bytes of frames, compressed").tags("direction", "in").register(meters);
+        bytesOut = Counter.builder("caravan.uplink.bytes").description("Bytes of frames, compressed").tags("direction", "out").register(meters);
+        ackedRows = Counter.builder("caravan.uplink.acked.rows").description("Rows the cloud has acked").register(meters);
+        attempts = Counter.builder("caravan.uplink.connect.attempts").description("Attempts to connect").register(meters);
+        opened = Counter.builder("caravan.uplink.sessions.opened").description("Connections that came about").register(meters);
+        roundTrip = Timer.builder("caravan.uplink.round.trip").description("From sending a batch to its ack").register(meters);
         commandFrames = new CommandFrames(options.name, meters);
     }
 
     /** Begins to connect; returns at once, whether or not the cloud is there. */
     public void start() {
-        gauges.add(Gauge.builder("caravan.uplink.connected", this, c -> c.connected ? 1 : 0).register(meters));
-        gauges.add(Gauge.builder("caravan.uplink.backoff.seconds", this, c -> c.backoffMs / 1000.0).register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.connected", this, c -> c.connected ? 1 : 0).description("1: the connection to the cloud stands").register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.backoff.seconds", this, c -> c.backoffMs / 1000.0).description("Pause before the attempt that is next").register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.in.flight.frames", this, c -> c.inFlight).description("Batches sent whose ack has not come").register(meters));
+        gauges.add(Gauge.builder("caravan.uplink.in.flight.bytes", this, c -> c.inFlightBytes).description("Their bytes").register(meters));
         context.runOnContext(go -> {
             connect();
             watch = vertx.setPeriodic(WATCH_MS, tick -> watch());
@@ -176,6 +185,11 @@ public final class Connection implements AutoCloseable {
 
     public boolean isConnected() {
         return connected;
+    }
+
+    /** @return for how long there has been no connection, ms; 0: there is one */
+    public long awayMs() {
+        return connected ? 0 : TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - awaySince);
     }
 
     /** @return one sentence for an operator: connected since when, or why not */
@@ -328,7 +342,7 @@ public final class Connection implements AutoCloseable {
     }
 
     private void failed(String reason) {
-        meters.counter("caravan.uplink.connect.failures", "reason", reason).increment();
+        Counter.builder("caravan.uplink.connect.failures").description("Attempts that failed, and refusals").tags("reason", reason).register(meters).increment();
     }
 
     /** @return the reason for the meter: few, and told by the kind of the error, not by its text */
@@ -359,6 +373,16 @@ public final class Connection implements AutoCloseable {
         }
     }
 
+    /** A text frame of the cloud as JSON, whatever it may say. */
+    static JsonNode frame(String text) throws JsonProcessingException {
+        try {
+            return JSON.readTree(text);
+        } catch (NumberFormatException e) {
+            // What Jackson throws at an exponent of more than ten digits.
+            throw new JsonParseException(null, "a number has an exponent that cannot be read", e);
+        }
+    }
+
     /** TLS and netty say what was wrong in the innermost cause only. */
     private static String message(Throwable error) {
         String text = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
@@ -376,6 +400,7 @@ public final class Connection implements AutoCloseable {
         final CompletableFuture<Void> result = new CompletableFuture<>();
         final Awaited awaited;
         long timer = -1;
+        long sentAt;
         int bytes;
 
         Pending(Awaited awaited) {
@@ -419,7 +444,8 @@ public final class Connection implements AutoCloseable {
         long pings = -1;
         long probe = -1;
         int unanswered;
-        /** Bytes of frames whose ack did not come yet. */
+        /** Frames whose ack did not come yet, and their bytes. */
+        int flying;
         long underWay;
         String refused;
         String failure;
@@ -569,7 +595,7 @@ public final class Connection implements AutoCloseable {
         private void text(String text) {
             Map<String, Object> message;
             try {
-                JsonNode frame = JSON.readTree(text);
+                JsonNode frame = frame(text);
                 if (!frame.isObject()) {
                     end(new UplinkClosedException("the other side sent a text frame that is no JSON object"), true);
                     return;
@@ -659,12 +685,15 @@ public final class Connection implements AutoCloseable {
             }
             pending.removeAll(done);
             for (Pending p : done) {
+                flying--;
                 underWay -= p.bytes;
+                roundTrip.record(System.nanoTime() - p.sentAt, TimeUnit.NANOSECONDS);
                 // Progress resets the backoff, not a connection: one that is refused right after would come at full speed.
                 failures = 0;
                 ackedRows.increment(p.awaited.rows);
                 p.succeed();
             }
+            told();
             return !done.isEmpty();
         }
 
@@ -705,6 +734,11 @@ public final class Connection implements AutoCloseable {
             });
         }
 
+        private void told() {
+            inFlight = flying;
+            inFlightBytes = underWay;
+        }
+
         void send(Object body, Pending send) {
             if (pending.size() >= options.maxInFlight) {
                 send.fail(new IllegalStateException("uplink [" + options.name + "] has " + pending.size()
@@ -720,7 +754,10 @@ public final class Connection implements AutoCloseable {
             pending.add(send);
             if (send.awaited != null) {
                 send.bytes = bytes;
+                send.sentAt = System.nanoTime();
+                flying++;
                 underWay += bytes;
+                told();
                 probe();
             }
             long ms = send.awaited == null ? options.sendTimeoutMs : options.ackTimeoutMs;
@@ -761,7 +798,13 @@ public final class Connection implements AutoCloseable {
                 return;
             }
             ended = true;
+            if (open) {
+                awaySince = System.nanoTime();
+            }
             connected = false;
+            flying = 0;
+            underWay = 0;
+            told();
             vertx.cancelTimer(deadline);
             vertx.cancelTimer(pings);
             vertx.cancelTimer(probe);

@@ -8,6 +8,9 @@ import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.caravan.runtime.Traceparent;
+import io.caravan.runtime.Traces;
 import io.caravan.uplink.FrameException;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
@@ -18,6 +21,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.HashSet;
 import java.util.Iterator;
+import java.util.LinkedHashSet;
 import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
@@ -42,19 +46,25 @@ public final class Frames {
     /** What the gateway said of itself; {@code ranges} is the JSON text of the list; {@code features}: what it can beyond batches. */
     public record Hello(String logId, String version, String ranges, Set<String> features) { }
 
-    /** A batch that keeps the rules; {@code commands}: rows about commands; {@code text} is the frame's JSON, for the database to take apart. */
-    public record Batch(String logId, String lane, long firstSeq, long after, long last, int rows, int commands, String text) { }
+    /**
+     * A batch that keeps the rules; {@code commands}: rows about commands; {@code text} is the frame's JSON, for the database to take apart;
+     * {@code traces}: what sampled rows have as trace context, some of many.
+     */
+    public record Batch(String logId, String lane, long firstSeq, long after, long last, int rows, int commands, String text, Set<String> traces) { }
 
     private final int maxInflatedBytes;
     private final int maxRows;
+    private final Traces tracing;
     private final JsonMapper json;
 
-    public Frames(int maxInflatedBytes, int maxRows) {
+    public Frames(int maxInflatedBytes, int maxRows, Traces tracing) {
+        this.tracing = tracing;
         this.maxInflatedBytes = maxInflatedBytes;
         this.maxRows = maxRows;
         this.json = JsonMapper.builder(JsonFactory.builder()
                 .streamReadConstraints(StreamReadConstraints.builder()
-                    .maxNestingDepth(64).maxNumberLength(100).maxNameLength(256).maxStringLength(maxInflatedBytes).build())
+                    // Never less than what ingest lets in: a row that the cloud refuses would hold up all behind it.
+                    .maxNestingDepth(64).maxNumberLength(500).maxNameLength(maxInflatedBytes).maxStringLength(maxInflatedBytes).build())
                 .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build())
             .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
             // Only looked at: the database reads the text. A double would turn 1e999 into something that is no JSON.
@@ -123,6 +133,8 @@ public final class Frames {
         check(rows.isArray() && rows.size() >= 1 && rows.size() <= maxRows, "batch.rows must be 1 to " + maxRows + " rows");
         long seq = after;
         int commands = 0;
+        boolean changed = false;
+        Set<String> traces = null;
         for (JsonNode row : rows) {
             only(row, ROW, "batch.rows");
             check(whole(row, "seq") > seq, "batch.rows must be in order of seq and above after");
@@ -138,9 +150,23 @@ public final class Frames {
             JsonNode trace = row.path("trace_context");
             check(trace.isMissingNode() || trace.isNull() || trace.isTextual() && trace.textValue().length() <= 256,
                 "row.trace_context must be null or a text of at most 256 characters");
+            if (trace.isTextual()) {
+                String given = trace.textValue();
+                String valid = tracing.received(given);
+                if (!given.equals(valid)) {
+                    // Not refused: the row is worth more than its trace.
+                    ((ObjectNode) row).put("trace_context", valid);
+                    changed = true;
+                }
+                if (Traceparent.sampled(valid) && tracing.on() && (traces == null || traces.size() < Traces.BATCH_MAX)) {
+                    traces = traces == null ? new LinkedHashSet<>() : traces;
+                    traces.add(valid);
+                }
+            }
         }
         check(seq == last, "batch.last must be the seq of its last row");
-        return new Batch(logId(node), lane, first, after, last, rows.size(), commands, text);
+        return new Batch(logId(node), lane, first, after, last, rows.size(), commands, changed ? node.toString() : text,
+            traces == null ? Set.of() : traces);
     }
 
     /** Never holds more than maxInflatedBytes, whatever the frame claims to become. */
@@ -169,7 +195,10 @@ public final class Frames {
             check(node != null && node.isObject(), "frame must be a JSON object");
             return node;
         } catch (JsonProcessingException e) {
-            throw new FrameException("bad_frame", "frame must be JSON: " + e.getOriginalMessage());
+            throw new FrameException("bad_frame", "frame must be JSON: " + shown(e.getOriginalMessage(), 200));
+        } catch (NumberFormatException e) {
+            // What Jackson throws at an exponent of more than ten digits.
+            throw new FrameException("bad_frame", "frame must not have a number with such an exponent: " + shown(e.getMessage(), 200));
         }
     }
 
@@ -195,8 +224,13 @@ public final class Frames {
         check(node.isObject(), where + " must be an object");
         for (Iterator<String> names = node.fieldNames(); names.hasNext();) {
             String name = names.next();
-            check(fields.contains(name), where + " must not have field [" + (name.length() > 64 ? name.substring(0, 64) : name) + "]");
+            check(fields.contains(name), where + " must not have field [" + shown(name, 64) + "]");
         }
+    }
+
+    /** What a gateway wrote, fit for a log and for the frame that answers it. */
+    private static String shown(String text, int max) {
+        return (text.length() > max ? text.substring(0, max) : text).replaceAll("[^ -~]", "?");
     }
 
     private static void check(boolean holds, String rule) throws FrameException {

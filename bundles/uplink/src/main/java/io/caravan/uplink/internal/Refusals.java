@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.uplink.internal;
 
+import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.MeterRegistry;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -41,7 +42,7 @@ public final class Refusals {
 
     /** For what is logged by itself. */
     public void count(String reason) {
-        meters.counter("caravan.uplink.refused", "reason", reason).increment();
+        Counter.builder("caravan.uplink.refused").description("Gateways refused or ended").tags("reason", reason).register(meters).increment();
     }
 
     private static final class Last {

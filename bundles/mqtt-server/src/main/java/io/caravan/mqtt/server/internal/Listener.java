@@ -44,6 +44,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private static final long REBIND_NS = TimeUnit.SECONDS.toNanos(1);
   private static final long REBIND_PAUSE_MS = 50;
   private static final long TLS_REFRESH_MS = 2000;
+  private static final long STUCK_S = 30;
 
   private final String name;
   private final Settings settings;
@@ -66,7 +67,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private Meters meters;
   private volatile Tls tls;
   private long tlsRefresh;
-  private HealthCheck tlsCheck;
+  private HealthCheck check;
   private ProducerTemplate subscribed;
 
   public Listener(Endpoint endpoint, Processor processor, String name, Settings settings, Hub hub, Supplier<Vertx> vertx,
@@ -98,6 +99,11 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     }
     if (tls != null) {
       watchTls(tls);
+    }
+    HealthCheckRegistry checks = HealthCheckRegistry.get(getEndpoint().getCamelContext());
+    if (checks != null) {
+      check = new ListenerCheck(tls);
+      checks.register(check);
     }
     LOG.info("mqtt-server:{} listens on {}:{}{}", name, settings.host, actualPort, settings.tls() ? ", TLS" : "");
   }
@@ -157,30 +163,29 @@ public final class Listener extends DefaultConsumer implements Suspendable {
       watched.refresh();
       return null;
     }, false));
-    HealthCheckRegistry checks = HealthCheckRegistry.get(getEndpoint().getCamelContext());
-    if (checks != null) {
-      tlsCheck = new TlsCheck(name, watched);
-      checks.register(tlsCheck);
-    }
   }
 
-  private void unwatchTls() {
-    if (tls == null) {
-      return;
+  private void unwatch() {
+    if (tls != null) {
+      vertx.get().cancelTimer(tlsRefresh);
     }
-    vertx.get().cancelTimer(tlsRefresh);
     HealthCheckRegistry checks = HealthCheckRegistry.get(getEndpoint().getCamelContext());
-    if (checks != null && tlsCheck != null) {
-      checks.unregister(tlsCheck);
+    if (checks != null && check != null) {
+      checks.unregister(check);
     }
-    tlsCheck = null;
+    check = null;
   }
 
-  /** Readiness: DOWN while the TLS files are not in order. A restart would not help, so no liveness. */
-  private static final class TlsCheck extends AbstractHealthCheck {
+  /**
+   * Readiness: DOWN while the TLS files are not in order, while the route is suspended, and while messages wait and none is answered.
+   * A restart would not help, so no liveness.
+   */
+  private final class ListenerCheck extends AbstractHealthCheck {
     private final Tls tls;
+    private final Standstill standstill = new Standstill(System::nanoTime);
 
-    TlsCheck(String name, Tls tls) {
+    /** @param tls null: none */
+    ListenerCheck(Tls tls) {
       super("caravan", "mqtt-server:" + name);
       this.tls = tls;
     }
@@ -192,11 +197,17 @@ public final class Listener extends DefaultConsumer implements Suspendable {
 
     @Override
     protected void doCall(HealthCheckResultBuilder builder, Map<String, Object> options) {
-      String trouble = tls.trouble();
-      if (trouble == null) {
-        builder.up();
-      } else {
+      String trouble = tls == null ? null : tls.trouble();
+      long stuck = standstill.seconds(inFlight.get(), meters.answered());
+      if (trouble != null) {
         builder.message(trouble).down();
+      } else if (suspended) {
+        builder.message("the listener does not read: its route is suspended").detail("todo", "resume or start the route that consumes mqtt-server:" + name).down();
+      } else if (stuck >= STUCK_S) {
+        builder.message(inFlight.get() + " messages wait for their answer, none got one for " + stuck + " s")
+            .detail("todo", "check wal says whether the store is the cause; else the log, and the routes behind ingest").down();
+      } else {
+        builder.message("listens on " + settings.host + ':' + actualPort).up();
       }
     }
   }
@@ -219,7 +230,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
     suspended = true;
     loops.forEach(loop -> loop.each(session -> session.disconnect(Session.SERVER_SHUTTING_DOWN)));
     unlisten();
-    unwatchTls();
+    unwatch();
     if (meters != null) {
       meters.close();
     }

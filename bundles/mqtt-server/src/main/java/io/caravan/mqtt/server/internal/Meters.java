@@ -47,6 +47,11 @@ class Meters implements AutoCloseable {
 
   void published(Outcome outcome) {}
 
+  /** @return messages that were answered; NaN, which is unequal to itself: not counted */
+  double answered() {
+    return Double.NaN;
+  }
+
   /** A connection was not read for some time because its device sent faster than it may. */
   void throttled(long ms) {}
 
@@ -94,6 +99,11 @@ class Meters implements AutoCloseable {
     @Override
     void published(Outcome outcome) {
       published.get(outcome).increment();
+    }
+
+    @Override
+    double answered() {
+      return published.values().stream().mapToDouble(Counter::count).sum();
     }
 
     @Override
