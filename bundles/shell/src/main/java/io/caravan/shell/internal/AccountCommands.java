@@ -64,7 +64,8 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "list", description = "List who may log in to the API and the phone app")
+    @Command(scope = "account", name = "list", description = "List who may log in to the API and the phone app",
+            detailedDescription = "Examples:\n  account:list\n  account:list --json")
     public static final class Listing extends AccountCommand {
         @Override
         Object run() {
@@ -74,18 +75,22 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "add", description = "Let somebody log in; the password is made and shown once")
+    @Command(scope = "account", name = "add", description = "Let somebody log in; the password is made and shown once",
+            detailedDescription = "Examples:\n  account:add anna all:admin\n  account:add ben plant-1:operator,plant-2:viewer --ask")
     public static final class Add extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
+        @Completion(FreeText.class)
         String account;
 
         @Argument(index = 1, name = "roles", required = true, description = "all:admin, or plant-1:operator,plant-2:viewer; none")
+        @Completion(RolesCompleter.class)
         String roles;
 
         @Option(name = "--ask", description = "Ask for the password in place of making one")
         boolean ask;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -106,7 +111,8 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "passwd", description = "Give an account another password and end its logins")
+    @Command(scope = "account", name = "passwd", description = "Give an account another password and end its logins",
+            detailedDescription = "Examples:\n  account:passwd anna\n  account:passwd anna --ask")
     public static final class Passwd extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
         @Completion(AccountCompleter.class)
@@ -116,6 +122,7 @@ public final class AccountCommands {
         boolean ask;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -137,16 +144,19 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "role", description = "Give an account other roles, in place of those it has")
+    @Command(scope = "account", name = "role", description = "Give an account other roles, in place of those it has",
+            detailedDescription = "Examples:\n  account:role ben plant-1:viewer\n  account:role ben none")
     public static final class Role extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
         @Completion(AccountCompleter.class)
         String account;
 
         @Argument(index = 1, name = "roles", required = true, description = "all:admin, or plant-1:operator,plant-2:viewer; none")
+        @Completion(RolesCompleter.class)
         String roles;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -162,13 +172,15 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "disable", description = "Refuse an account from now on, with its logins and tokens")
+    @Command(scope = "account", name = "disable", description = "Refuse an account from now on, with its logins and tokens",
+            detailedDescription = "Example:\n  account:disable ben")
     public static final class Disable extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
         @Completion(AccountCompleter.class)
         String account;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -184,13 +196,15 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "enable", description = "Let a disabled account log in again")
+    @Command(scope = "account", name = "enable", description = "Let a disabled account log in again",
+            detailedDescription = "Example:\n  account:enable ben")
     public static final class Enable extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
         @Completion(AccountCompleter.class)
         String account;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -206,13 +220,15 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "logout", description = "End the logins of an account, or of oidc:<name>")
+    @Command(scope = "account", name = "logout", description = "End the logins of an account, or of oidc:<name>",
+            detailedDescription = "Examples:\n  account:logout ben\n  account:logout oidc:carl")
     public static final class Logout extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
         @Completion(AccountCompleter.class)
         String account;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -229,7 +245,8 @@ public final class AccountCommands {
     }
 
     @Service
-    @Command(scope = "account", name = "remove", description = "Forget an account, its logins and tokens")
+    @Command(scope = "account", name = "remove", description = "Forget an account, its logins and tokens",
+            detailedDescription = "Example:\n  account:remove ben --yes")
     public static final class Remove extends AccountCommand {
         @Argument(index = 0, name = "account", required = true, description = "The account's name")
         @Completion(AccountCompleter.class)
@@ -239,6 +256,7 @@ public final class AccountCommands {
         boolean yes;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override

@@ -12,11 +12,15 @@ import org.osgi.util.tracker.ServiceTracker;
 public final class Activator implements BundleActivator {
 
     private ServiceTracker<Caravan, Caravan> caravan;
+    private Pulse pulse;
 
     @Override
     public void start(BundleContext context) {
         caravan = new ServiceTracker<>(context, Caravan.class, null);
         caravan.open();
+        pulse = new Pulse(caravan::getService);
+        pulse.start();
+        context.registerService(Pulse.class, pulse, null);
         context.registerService(CommandSessionListener.class, new CommandAudit(caravan::getService), null);
         // Karaf logs each line at DEBUG.
         context.registerService(CommandLoggingFilter.class, line -> {
@@ -27,6 +31,7 @@ public final class Activator implements BundleActivator {
 
     @Override
     public void stop(BundleContext context) {
+        pulse.close();
         caravan.close();
     }
 }

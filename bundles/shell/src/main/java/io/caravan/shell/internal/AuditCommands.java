@@ -16,8 +16,10 @@ import org.apache.camel.util.json.JsonArray;
 import org.apache.camel.util.json.JsonObject;
 import org.apache.karaf.shell.api.action.Argument;
 import org.apache.karaf.shell.api.action.Command;
+import org.apache.karaf.shell.api.action.Completion;
 import org.apache.karaf.shell.api.action.Option;
 import org.apache.karaf.shell.api.action.lifecycle.Service;
+import org.apache.karaf.shell.support.completers.StringsCompleter;
 
 /** {@code audit:*}. */
 public final class AuditCommands {
@@ -30,27 +32,35 @@ public final class AuditCommands {
     }
 
     @Service
-    @Command(scope = "audit", name = "list", description = "List who did what, the newest last")
+    @Command(scope = "audit", name = "list", description = "List who did what, the newest last",
+            detailedDescription = "Examples:\n  audit:list --from 2h\n  audit:list --action device --limit 20 --json")
     public static final class Listing extends GatewayCommand {
         @Option(name = "--from", description = "Not before this time: 2026-11-21T10:00:00Z, milliseconds since 1970, or an age like 2h")
+        @Completion(value = StringsCompleter.class, values = {"15m", "2h", "24h", "7d"})
         String from;
 
         @Option(name = "--to", description = "Before this time")
+        @Completion(value = StringsCompleter.class, values = {"15m", "2h", "24h", "7d"})
         String to;
 
         @Option(name = "--actor", description = "Only what this user did")
+        @Completion(UserCompleter.class)
         String actor;
 
         @Option(name = "--action", description = "Only this action, or area: device.revoke, device")
+        @Completion(value = StringsCompleter.class, values = {"config", "container", "device", "route", "shell", "user"})
         String action;
 
         @Option(name = "--subject", description = "Only what was done to this")
+        @Completion(FreeText.class)
         String subject;
 
         @Option(name = "--limit", description = "At most so many, the newest; 0: all")
+        @Completion(value = StringsCompleter.class, values = {"20", "100", "1000"})
         int limit = 200;
 
         @Argument(index = 0, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -112,7 +122,8 @@ public final class AuditCommands {
     }
 
     @Service
-    @Command(scope = "audit", name = "verify", description = "Compute the chain of the audit log anew and say where it breaks")
+    @Command(scope = "audit", name = "verify", description = "Compute the chain of the audit log anew and say where it breaks",
+            detailedDescription = "Example:\n  audit:verify")
     public static final class Verify extends GatewayCommand {
         @Override
         Object run() {

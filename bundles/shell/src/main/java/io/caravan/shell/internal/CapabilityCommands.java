@@ -46,13 +46,15 @@ public final class CapabilityCommands {
     }
 
     @Service
-    @Command(scope = "capability", name = "show", description = "Show what devices can be told to do; of all, or of one in detail")
+    @Command(scope = "capability", name = "show", description = "Show what devices can be told to do; of all, or of one in detail",
+            detailedDescription = "Examples:\n  capability:show\n  capability:show sim-1 --json")
     public static final class Show extends OfCapabilities {
         @Argument(index = 0, name = "device", description = "The device's id, or gateway")
         @Completion(TargetCompleter.class)
         String device;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -108,9 +110,11 @@ public final class CapabilityCommands {
     }
 
     @Service
-    @Command(scope = "capability", name = "set", description = "Say what a device can do, for one that does not announce it; counts before what it announces")
+    @Command(scope = "capability", name = "set", description = "Say what a device can do, for one that does not announce it; counts before what it announces",
+            detailedDescription = "Example:\n  capability:set sim-1 --file /etc/caravan/sim-1.json")
     public static final class Set extends Changing {
         @Argument(index = 1, name = "capabilities", multiValued = true, description = "One JSON object in quotes, docs/commands.md; options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> words;
 
         @Option(name = "--file", description = "It is in this file")
@@ -153,9 +157,11 @@ public final class CapabilityCommands {
     }
 
     @Service
-    @Command(scope = "capability", name = "clear", description = "Say no longer what a device can do: what it announces itself counts again")
+    @Command(scope = "capability", name = "clear", description = "Say no longer what a device can do: what it announces itself counts again",
+            detailedDescription = "Example:\n  capability:clear sim-1")
     public static final class Clear extends Changing {
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override

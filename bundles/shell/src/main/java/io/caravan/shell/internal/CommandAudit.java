@@ -26,12 +26,12 @@ final class CommandAudit implements CommandSessionListener {
     /** No separator, pipe, closure or substitution: one command and its arguments. */
     private static final String ARGUMENTS = "([ \\t][^;|&{}()<>$`\\r\\n]*)?";
     private static final Pattern READS = Pattern.compile("((\\*:)?help|exit|(shell:)?(logout|info|clear|date|history)"
-            + "|(account|audit|command|dead|device|feature|bundle|route|sink|site|token|uplink|user|config):list|(capability|command|device|route|twin):show|command:watch"
+            + "|(account|audit|command|dead|device|feature|bundle|route|sink|site|token|uplink|user|config):list|(capability|command|device|route|twin):show|(command|gateway):watch|route:(check|diff|topology)|task:list"
             + "|device:firewall|audit:verify"
             + "|wal:(status|peek|ledger|incidents|verify)|gateway:(info|diagnose|list|show)"
             + "|(bundle|feature):(info|status|diag|headers|id|repo-list|version-list)|log:(display|tail|get|exception-display)|package:(exports|imports))"
             + ARGUMENTS);
-    private static final Pattern OWN = Pattern.compile("(account|audit|capability|command|config|dead|device|gateway|route|sink|site|token|twin|uplink|user|wal):[a-z-]+" + ARGUMENTS);
+    private static final Pattern OWN = Pattern.compile("(account|audit|capability|command|config|dead|device|gateway|route|sink|site|task|token|twin|uplink|user|wal):[a-z-]+" + ARGUMENTS);
     private static final String ACTION = "shell.command";
 
     private final Supplier<Caravan> caravan;

@@ -119,6 +119,7 @@ public final class CommandCommands {
         String ref;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -128,7 +129,8 @@ public final class CommandCommands {
     }
 
     @Service
-    @Command(scope = "command", name = "send", description = "Send a command to a device, or to the gateway itself (device gateway)")
+    @Command(scope = "command", name = "send", description = "Send a command to a device, or to the gateway itself (device gateway)",
+            detailedDescription = "Examples:\n  command:send sim-1 led on=true --wait\n  command:send gateway ping --ttl 30s --json")
     public static final class Send extends OfCommands {
         @Argument(index = 0, name = "device", required = true, description = "The device's id, or gateway; in the cloud GATEWAY/DEVICE")
         @Completion(TargetCompleter.class)
@@ -139,18 +141,23 @@ public final class CommandCommands {
         String name;
 
         @Argument(index = 2, name = "arguments", multiValued = true, description = "name=value ..., or one JSON object in quotes; options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> words;
 
         @Option(name = "--ttl", description = "How long it may still be carried out, from now: 500ms, 30s, 10m; without it command.ttl.default.ms")
+        @Completion(value = StringsCompleter.class, values = {"30s", "10m", "1h"})
         String ttl;
 
         @Option(name = "--precondition", description = "Only if the device reports it: name=value,..., or {\"reported\":SCHEMA,\"max_age_ms\":N}")
+        @Completion(FreeText.class)
         String precondition;
 
         @Option(name = "--units", description = "Units of the arguments, refused if the capability has others: name=unit,..., or a JSON object")
+        @Completion(FreeText.class)
         String units;
 
         @Option(name = "--id", description = "Its id; the same id is the same command and never carried out twice. Without it one is made")
+        @Completion(FreeText.class)
         String id;
 
         @Option(name = "--wait", aliases = "-w", description = "Show each status until the end; fails unless it is SUCCEEDED")
@@ -202,7 +209,8 @@ public final class CommandCommands {
     }
 
     @Service
-    @Command(scope = "command", name = "watch", description = "Show each status of a command until its end; fails unless it is SUCCEEDED")
+    @Command(scope = "command", name = "watch", description = "Show each status of a command until its end; fails unless it is SUCCEEDED",
+            detailedDescription = "Example:\n  command:watch 01J9ZC7Q")
     public static final class Watch extends OfOne {
         @Override
         Object run() throws Exception {
@@ -212,7 +220,8 @@ public final class CommandCommands {
     }
 
     @Service
-    @Command(scope = "command", name = "show", description = "Show a command and its history")
+    @Command(scope = "command", name = "show", description = "Show a command and its history",
+            detailedDescription = "Example:\n  command:show 01J9ZC7Q --json")
     public static final class Show extends OfOne {
         @Override
         Object run() {
@@ -222,13 +231,15 @@ public final class CommandCommands {
     }
 
     @Service
-    @Command(scope = "command", name = "list", description = "List commands, the newest first")
+    @Command(scope = "command", name = "list", description = "List commands, the newest first",
+            detailedDescription = "Examples:\n  command:list --open\n  command:list sim-1 --status FAILED --limit 10")
     public static final class Listing extends OfCommands {
         @Argument(index = 0, name = "device", description = "Only those for this device; in the cloud GATEWAY/DEVICE, or GATEWAY")
         @Completion(TargetCompleter.class)
         String device;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Option(name = "--status", description = "Only those that are so")
@@ -239,6 +250,7 @@ public final class CommandCommands {
         boolean open;
 
         @Option(name = "--limit", description = "At most so many, the newest")
+        @Completion(value = StringsCompleter.class, values = {"20", "100", "1000"})
         int limit = 50;
 
         @Override
@@ -271,7 +283,8 @@ public final class CommandCommands {
     }
 
     @Service
-    @Command(scope = "command", name = "cancel", description = "Take a command back that was not sent to the device yet")
+    @Command(scope = "command", name = "cancel", description = "Take a command back that was not sent to the device yet",
+            detailedDescription = "Example:\n  command:cancel 01J9ZC7Q")
     public static final class Cancel extends OfOne {
         @Override
         Object run() throws Exception {

@@ -7,17 +7,21 @@ import java.util.Map;
 import org.apache.camel.util.json.JsonObject;
 import org.apache.karaf.shell.api.action.Argument;
 import org.apache.karaf.shell.api.action.Command;
+import org.apache.karaf.shell.api.action.Completion;
 import org.apache.karaf.shell.api.action.lifecycle.Service;
 
 /** {@code config:list}: the configuration in force. Karaf's own commands of that scope show secrets and are not installed. */
 @Service
-@Command(scope = "config", name = "list", description = "List the configuration in force, secrets masked")
+@Command(scope = "config", name = "list", description = "List the configuration in force, secrets masked",
+        detailedDescription = "Examples:\n  config:list\n  config:list sink. --json")
 public final class ConfigList extends GatewayCommand {
 
     @Argument(index = 0, name = "prefix", description = "Only keys that begin with this")
+    @Completion(PrefixCompleter.class)
     String prefix = "";
 
     @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+    @Completion(TrailingCompleter.class)
     List<String> options;
 
     @Override

@@ -36,15 +36,19 @@ public final class DeadCommands {
         String cause;
 
         @Option(name = "--device", description = "Of this device")
+        @Completion(TargetCompleter.class)
         String device;
 
         @Option(name = "--from", description = "Dead since: a time (2026-11-21T10:00:00Z) or an age (90s, 15m, 2h, 3d)")
+        @Completion(value = StringsCompleter.class, values = {"15m", "2h", "24h", "7d"})
         String from;
 
         @Option(name = "--to", description = "Dead until: a time or an age")
+        @Completion(value = StringsCompleter.class, values = {"15m", "2h", "24h", "7d"})
         String to;
 
         @Option(name = "--seq", description = "This sequence")
+        @Completion(FreeText.class)
         long seq;
 
         /** null: any reason. */
@@ -80,12 +84,14 @@ public final class DeadCommands {
     }
 
     @Service
-    @Command(scope = "dead", name = "list", description = "List dead letters by cause, or one by one with --rows")
+    @Command(scope = "dead", name = "list", description = "List dead letters by cause, or one by one with --rows",
+            detailedDescription = "Examples:\n  dead:list\n  dead:list --sink kafka --rows --limit 20")
     public static final class Listing extends ChosenByReason {
         @Option(name = "--rows", description = "One by one")
         boolean rows;
 
         @Option(name = "--limit", description = "Most rows")
+        @Completion(value = StringsCompleter.class, values = {"20", "100", "1000"})
         int limit = 100;
 
         @Override
@@ -111,16 +117,19 @@ public final class DeadCommands {
     }
 
     @Service
-    @Command(scope = "dead", name = "export", description = "Write dead letters as NDJSON with reason, error and record")
+    @Command(scope = "dead", name = "export", description = "Write dead letters as NDJSON with reason, error and record",
+            detailedDescription = "Examples:\n  dead:export /tmp/dead.ndjson --sink kafka\n  dead:export --cause 0a1b2c3d --limit 10")
     public static final class Export extends ChosenByReason {
         @Argument(index = 0, name = "file", description = "A new file; without it they are printed")
         @Completion(FileCompleter.class)
         String file;
 
         @Option(name = "--limit", description = "Most records")
+        @Completion(value = StringsCompleter.class, values = {"20", "100", "1000"})
         long limit = Long.MAX_VALUE;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -138,7 +147,8 @@ public final class DeadCommands {
             Path path = Path.of(file).toAbsolutePath();
             long lines;
             try (OutputStream out = new BufferedOutputStream(Files.newOutputStream(Output.newFile(path)))) {
-                lines = recovery().deadExport(filter(), out, limit);
+                var recovery = recovery();
+                lines = ProgressLine.run(caravan, session, json, () -> recovery.deadExport(filter(), out, limit));
             } catch (FileAlreadyExistsException e) {
                 throw new IllegalArgumentException("file [" + path + "] is there already: name another one", e);
             }
@@ -148,7 +158,8 @@ public final class DeadCommands {
     }
 
     @Service
-    @Command(scope = "dead", name = "requeue", description = "Deliver dead letters again, to the sink that refused them")
+    @Command(scope = "dead", name = "requeue", description = "Deliver dead letters again, to the sink that refused them",
+            detailedDescription = "Examples:\n  dead:requeue --cause 0a1b2c3d --yes\n  dead:requeue --sink kafka --from 2h")
     public static final class Requeue extends ChosenByReason {
         @Option(name = "--all", description = "All there are")
         boolean all;
@@ -161,7 +172,7 @@ public final class DeadCommands {
             mustChoose(all);
             confirmed(yes, "dead:requeue", () -> Output.dead(recovery().requeue(filter(), true), "would be delivered again"),
                     () -> {
-                        var change = recovery().requeue(filter(), false);
+                        var change = ProgressLine.run(caravan, session, json, () -> recovery().requeue(filter(), false));
                         change(change, Output.dead(change, "are delivered again"));
                     });
             return null;
@@ -169,9 +180,11 @@ public final class DeadCommands {
     }
 
     @Service
-    @Command(scope = "dead", name = "discard", description = "Give dead letters up; they are counted as discarded and not delivered any more")
+    @Command(scope = "dead", name = "discard", description = "Give dead letters up; they are counted as discarded and not delivered any more",
+            detailedDescription = "Example:\n  dead:discard --cause 0a1b2c3d --reason 'test data' --yes")
     public static final class Discard extends Chosen {
         @Option(name = "--reason", required = true, description = "Why they are given up, kept with each")
+        @Completion(FreeText.class)
         String why;
 
         @Option(name = "--all", description = "All there are")
@@ -185,7 +198,7 @@ public final class DeadCommands {
             mustChoose(all);
             confirmed(yes, "dead:discard", () -> Output.dead(recovery().discard(filter(), why, true), "would be discarded"),
                     () -> {
-                        var change = recovery().discard(filter(), why, false);
+                        var change = ProgressLine.run(caravan, session, json, () -> recovery().discard(filter(), why, false));
                         change(change, Output.dead(change, "are discarded"));
                     });
             return null;

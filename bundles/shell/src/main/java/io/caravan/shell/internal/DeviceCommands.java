@@ -68,6 +68,7 @@ public final class DeviceCommands {
         String id;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -109,12 +110,15 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "add", description = "Enrol a device and show, once, what to flash")
+    @Command(scope = "device", name = "add", description = "Enrol a device and show, once, what to flash",
+            detailedDescription = "Examples:\n  device:add sim-1\n  device:add sim-1 --allow 10.1.0.0/16 --signing require --not-after 90d --out /media/usb/sim-1.txt")
     public static final class Add extends Enrolling {
         @Option(name = "--allow", description = "Addresses it may come from, separated by commas: 10.1.0.0/16,fd00::/64; without it any")
+        @Completion(FreeText.class)
         String allow;
 
         @Option(name = "--capabilities", description = "What it can do, a JSON object")
+        @Completion(FreeText.class)
         String capabilities;
 
         @Option(name = "--signing", description = "Signatures of its messages: off, accept (checked if there), require")
@@ -122,18 +126,23 @@ public final class DeviceCommands {
         String signing = "off";
 
         @Option(name = "--messages-per-s", description = "Its limit; 0: none; without it device.messages.per.s")
+        @Completion(value = StringsCompleter.class, values = {"0", "10", "100", "default"})
         String messagesPerS;
 
         @Option(name = "--bytes-per-s", description = "Its limit; 0: none; without it device.bytes.per.s")
+        @Completion(value = StringsCompleter.class, values = {"0", "10000", "100000", "default"})
         String bytesPerS;
 
         @Option(name = "--note", description = "Free text for people")
+        @Completion(FreeText.class)
         String note;
 
         @Option(name = "--not-before", description = "Its token is valid from then on: a time, or from now on: 12h, 90d")
+        @Completion(value = StringsCompleter.class, values = {"1h", "12h", "24h"})
         String notBefore;
 
         @Option(name = "--not-after", description = "Its token is valid until then: a time, or from now on: 12h, 90d")
+        @Completion(value = StringsCompleter.class, values = {"30d", "90d", "365d"})
         String notAfter;
 
         @Override
@@ -146,7 +155,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "list", description = "List the devices in the registry")
+    @Command(scope = "device", name = "list", description = "List the devices in the registry",
+            detailedDescription = "Examples:\n  device:list\n  device:list --revoked --json")
     public static final class Listing extends OfRegistry {
         @Option(name = "--revoked", description = "Only those that are revoked")
         boolean revoked;
@@ -173,7 +183,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "show", description = "Show all that is known of a device; secrets are not kept")
+    @Command(scope = "device", name = "show", description = "Show all that is known of a device; secrets are not kept",
+            detailedDescription = "Example:\n  device:show sim-1")
     public static final class Show extends OfDevice {
         @Override
         void registry() {
@@ -214,12 +225,15 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "rotate", description = "Give a device a new token; the one in use stays valid for the overlap")
+    @Command(scope = "device", name = "rotate", description = "Give a device a new token; the one in use stays valid for the overlap",
+            detailedDescription = "Examples:\n  device:rotate sim-1 --overlap 24h\n  device:rotate sim-1 --overlap 0 --out /media/usb/sim-1.txt")
     public static final class Rotate extends Enrolling {
         @Option(name = "--overlap", description = "How long the token in use stays valid: 24h, 7d; 0: it ends now and its connections are cut")
+        @Completion(value = StringsCompleter.class, values = {"0", "1h", "24h", "7d"})
         String overlap = "24h";
 
         @Option(name = "--not-after", description = "The new token is valid until then: a time, or from now on: 90d")
+        @Completion(value = StringsCompleter.class, values = {"30d", "90d", "365d"})
         String notAfter;
 
         @Override
@@ -231,9 +245,11 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "revoke", description = "Refuse a device and cut its connections at once; or only one of its tokens")
+    @Command(scope = "device", name = "revoke", description = "Refuse a device and cut its connections at once; or only one of its tokens",
+            detailedDescription = "Examples:\n  device:revoke sim-1 --yes\n  device:revoke sim-1 --token t2 --yes")
     public static final class Revoke extends OfDevice {
         @Option(name = "--token", description = "Only this token, an id of device:show")
+        @Completion(FreeText.class)
         String token;
 
         @Option(name = "--yes", aliases = "-y", description = "Do not ask")
@@ -251,7 +267,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "restore", description = "Make a revoked device active again with a new token, and show it once")
+    @Command(scope = "device", name = "restore", description = "Make a revoked device active again with a new token, and show it once",
+            detailedDescription = "Example:\n  device:restore sim-1")
     public static final class Restore extends Enrolling {
         @Override
         void registry() throws IOException {
@@ -260,7 +277,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "remove", description = "Forget a device; its data stays")
+    @Command(scope = "device", name = "remove", description = "Forget a device; its data stays",
+            detailedDescription = "Example:\n  device:remove sim-1 --yes")
     public static final class Remove extends OfDevice {
         @Option(name = "--yes", aliases = "-y", description = "Do not ask")
         boolean yes;
@@ -279,13 +297,15 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "allow-ip", description = "Set the addresses a device may come from; connections from others are cut")
+    @Command(scope = "device", name = "allow-ip", description = "Set the addresses a device may come from; connections from others are cut",
+            detailedDescription = "Examples:\n  device:allow-ip sim-1 10.1.0.0/16 fd00::/64\n  device:allow-ip sim-1 --any")
     public static final class AllowIp extends OfRegistry {
         @Argument(index = 0, name = "device", required = true, description = "The device's id")
         @Completion(DeviceCompleter.class)
         String id;
 
         @Argument(index = 1, name = "addresses", multiValued = true, description = "All of them: 10.1.0.0/16 fd00::/64")
+        @Completion(TrailingCompleter.class)
         List<String> addresses;
 
         @Option(name = "--any", description = "Any address")
@@ -308,7 +328,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "controller", description = "Let a device give commands to the gateway and, through it, to other devices; or no longer")
+    @Command(scope = "device", name = "controller", description = "Let a device give commands to the gateway and, through it, to other devices; or no longer",
+            detailedDescription = "Example:\n  device:controller panel-1 on")
     public static final class Controller extends OfRegistry {
         @Argument(index = 0, name = "device", required = true, description = "The device's id")
         @Completion(DeviceCompleter.class)
@@ -319,6 +340,7 @@ public final class DeviceCommands {
         String on;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -339,7 +361,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "signing", description = "Say what is asked of the signatures of a device's messages")
+    @Command(scope = "device", name = "signing", description = "Say what is asked of the signatures of a device's messages",
+            detailedDescription = "Example:\n  device:signing sim-1 require")
     public static final class SetSigning extends OfRegistry {
         @Argument(index = 0, name = "device", required = true, description = "The device's id")
         @Completion(DeviceCompleter.class)
@@ -350,6 +373,7 @@ public final class DeviceCommands {
         String mode;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -365,12 +389,15 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "limit", description = "Limit how much a device may send, over all its connections and requests")
+    @Command(scope = "device", name = "limit", description = "Limit how much a device may send, over all its connections and requests",
+            detailedDescription = "Examples:\n  device:limit sim-1 --messages-per-s 50 --bytes-per-s 20000\n  device:limit sim-1 --messages-per-s 0")
     public static final class Limit extends OfDevice {
         @Option(name = "--messages-per-s", description = "0: no limit; default: device.messages.per.s")
+        @Completion(value = StringsCompleter.class, values = {"0", "10", "100", "default"})
         String messagesPerS;
 
         @Option(name = "--bytes-per-s", description = "0: no limit; default: device.bytes.per.s")
+        @Completion(value = StringsCompleter.class, values = {"0", "10000", "100000", "default"})
         String bytesPerS;
 
         @Override
@@ -390,7 +417,8 @@ public final class DeviceCommands {
     }
 
     @Service
-    @Command(scope = "device", name = "import", description = "Enrol all devices of a CSV or JSON file, or none; ids that are there already are left alone")
+    @Command(scope = "device", name = "import", description = "Enrol all devices of a CSV or JSON file, or none; ids that are there already are left alone",
+            detailedDescription = "Examples:\n  device:import /media/usb/devices.csv --dry-run\n  device:import /media/usb/devices.csv --out /media/usb/tokens.csv")
     public static final class Import extends OfRegistry {
         @Argument(index = 0, name = "file", required = true, description = "Columns or fields: device_id, allow, capabilities, signing, messages_per_s, bytes_per_s, note, not_before, not_after")
         @Completion(FileCompleter.class)
@@ -404,6 +432,7 @@ public final class DeviceCommands {
         boolean dryRun;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -419,7 +448,9 @@ public final class DeviceCommands {
             SecretFile secrets = dryRun ? null : new SecretFile(out);
             Imported imported = null;
             try {
-                imported = devices().importFile(Path.of(file), dryRun);
+                var devices = devices();
+                imported = ProgressLine.run(caravan, session, json, () -> caravan.tasks().run("device:import", file, "devices",
+                        "no device of the file is enrolled; run it again, it starts anew", task -> devices.importFile(Path.of(file), dryRun, task)));
             } finally {
                 if (secrets != null && (imported == null || imported.created().isEmpty())) {
                     secrets.discard();

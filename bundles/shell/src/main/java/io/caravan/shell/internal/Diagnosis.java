@@ -46,7 +46,7 @@ final class Diagnosis {
     private void check(Check check) {
         // The log and its sinks say it themselves, with more advice.
         if (!check.up() && !check.name().equals("wal") && !check.name().startsWith("sink:")) {
-            findings.add(new Finding("error", check.name(), check.message(), advice(check.name())));
+            findings.add(new Finding(check.counts() ? "error" : "warning", check.name(), check.message(), check.todo().isEmpty() ? advice(check.name()) : check.todo()));
         }
     }
 

@@ -19,7 +19,6 @@ import org.apache.karaf.shell.api.action.Completion;
 import org.apache.karaf.shell.api.action.Option;
 import org.apache.karaf.shell.api.action.lifecycle.Service;
 import org.apache.karaf.shell.support.completers.StringsCompleter;
-import org.apache.karaf.shell.support.table.ShellTable;
 
 /** {@code gateway:list}, {@code show}, {@code enrol}, {@code rotate}, {@code revoke} and {@code import}, in the cloud: its gateways. */
 public final class FleetCommands {
@@ -83,13 +82,15 @@ public final class FleetCommands {
     }
 
     @Service
-    @Command(scope = "gateway", name = "list", description = "List the gateways of this cloud: what is wrong, last seen, lag, backlog, clock, version")
+    @Command(scope = "gateway", name = "list", description = "List the gateways of this cloud: what is wrong, last seen, lag, backlog, clock, version",
+            detailedDescription = "Examples:\n  gateway:list\n  gateway:list --state late --json")
     public static final class Listing extends GatewayCommand {
         @Option(name = "--state", description = "Only those in this state")
         @Completion(value = StringsCompleter.class, values = {"ok", "new", "revoked", "late", "behind", "clock", "old_version", "store"})
         String state;
 
         @Argument(index = 0, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -117,13 +118,15 @@ public final class FleetCommands {
     }
 
     @Service
-    @Command(scope = "gateway", name = "show", description = "Show all that the cloud knows of how a gateway is")
+    @Command(scope = "gateway", name = "show", description = "Show all that the cloud knows of how a gateway is",
+            detailedDescription = "Example:\n  gateway:show gateway-1")
     public static final class Show extends GatewayCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
         String gateway;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -140,47 +143,50 @@ public final class FleetCommands {
                 return null;
             }
             long now = System.currentTimeMillis();
-            ShellTable table = new ShellTable().noHeaders();
-            table.column("");
-            table.column("");
-            line(table, "Gateway", m.id());
-            line(table, "State", states(m));
-            line(table, "Connected", m.connectedSinceMs() == null ? "no" : "since " + Output.time(m.connectedSinceMs()) + ", from " + m.address());
-            line(table, "Seen", m.seenMs() == null ? "never" : Output.time(m.seenMs()) + " (" + Output.age(Math.max(0, now - m.seenMs())) + " ago)");
-            line(table, "Version", m.version());
-            line(table, "Told", m.statsMs() == null ? "nothing of itself yet" : Output.time(m.statsMs()) + " (" + Output.age(Math.max(0, now - m.statsMs())) + " ago)");
-            line(table, "Backlog", m.backlogRows() == null ? null : m.backlogRows() + " rows, the oldest is " + Output.age(m.lagMs() == null ? 0 : m.lagMs()) + " old");
-            line(table, "Clock", m.clockOffsetMs() == null ? null : Math.abs(m.clockOffsetMs()) + " ms " + (m.clockOffsetMs() < 0 ? "behind" : "ahead of")
+            line("Gateway", m.id());
+            line("State", states(m));
+            line("Connected", m.connectedSinceMs() == null ? "no" : "since " + Output.time(m.connectedSinceMs()) + ", from " + m.address());
+            line("Seen", m.seenMs() == null ? "never" : Output.time(m.seenMs()) + " (" + Output.age(Math.max(0, now - m.seenMs())) + " ago)");
+            line("Version", m.version());
+            line("Told", m.statsMs() == null ? "nothing of itself yet" : Output.time(m.statsMs()) + " (" + Output.age(Math.max(0, now - m.statsMs())) + " ago)");
+            line("Backlog", m.backlogRows() == null ? null : m.backlogRows() + " rows, the oldest is " + Output.age(m.lagMs() == null ? 0 : m.lagMs()) + " old");
+            line("Clock", m.clockOffsetMs() == null ? null : Math.abs(m.clockOffsetMs()) + " ms " + (m.clockOffsetMs() < 0 ? "behind" : "ahead of")
                     + " the cloud's, give or take " + (m.roundTripMs() == null ? 0 : (m.roundTripMs() + 1) / 2) + " ms");
-            line(table, "Store", m.storeState() == null ? null : m.storeState() + (m.storeBytes() == null ? "" : ", " + Output.bytes(m.storeBytes())
+            line("Store", m.storeState() == null ? null : m.storeState() + (m.storeBytes() == null ? "" : ", " + Output.bytes(m.storeBytes())
                     + (m.storeLimitBytes() == null ? "" : " of " + Output.bytes(m.storeLimitBytes()))));
-            line(table, "Ready", m.ready() == null ? null : m.ready() ? "yes" : "no: gateway:info there tells why");
-            line(table, "Note", m.note());
-            table.print(out());
+            line("Ready", m.ready() == null ? null : m.ready() ? "yes" : "no: gateway:info there tells why");
+            line("Note", m.note());
             return null;
         }
 
-        private static void line(ShellTable table, String name, String value) {
+        private void line(String name, String value) {
             if (value != null) {
-                table.addRow().addContent(name, value);
+                List<String> lines = Text.wrap(Text.line(value), width() - 12);
+                for (int i = 0; i < lines.size(); i++) {
+                    say(Text.pad(i == 0 ? name : "", 10) + "  " + lines.get(i));
+                }
             }
         }
     }
 
     @Service
-    @Command(scope = "gateway", name = "enrol", description = "Make a one-time token with which a gateway enrols itself: caravan enrol, on the gateway")
+    @Command(scope = "gateway", name = "enrol", description = "Make a one-time token with which a gateway enrols itself: caravan enrol, on the gateway",
+            detailedDescription = "Example:\n  gateway:enrol gateway-1 --valid 15m --note 'plant 1'")
     public static final class Enrol extends UplinkCommands.UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id; registered if it is not known")
         @Completion(GatewayIdCompleter.class)
         String gateway;
 
         @Option(name = "--valid", description = "How long the token can be used: 15m, 24h; at most 30d")
+        @Completion(value = StringsCompleter.class, values = {"15m", "24h", "7d"})
         String valid = "24h";
 
         @Option(name = "--note", description = "For people: where it stands, who looks after it")
+        @Completion(FreeText.class)
         String note;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -209,19 +215,23 @@ public final class FleetCommands {
     }
 
     @Service
-    @Command(scope = "gateway", name = "rotate", description = "As uplink:rotate: give a gateway a new token; the old one stays valid for a while")
+    @Command(scope = "gateway", name = "rotate", description = "As uplink:rotate: give a gateway a new token; the old one stays valid for a while",
+            detailedDescription = "Example:\n  gateway:rotate gateway-1 --overlap 24h")
     public static final class Rotate extends UplinkCommands.UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
         String gateway;
 
         @Option(name = "--overlap", description = "How long the old token stays valid; 0: it ends now and what is connected with it is cut off")
+        @Completion(value = StringsCompleter.class, values = {"0", "1h", "24h", "7d"})
         String overlap = "24h";
 
         @Option(name = "--expires", description = "When the new token ends: 90d, or 2027-01-01T00:00:00Z; never, if not given")
+        @Completion(value = StringsCompleter.class, values = {"30d", "90d", "365d"})
         String expires;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -237,7 +247,8 @@ public final class FleetCommands {
     }
 
     @Service
-    @Command(scope = "gateway", name = "revoke", description = "As uplink:revoke: cut a gateway off, at every replica; uplink:restore undoes it")
+    @Command(scope = "gateway", name = "revoke", description = "As uplink:revoke: cut a gateway off, at every replica; uplink:restore undoes it",
+            detailedDescription = "Example:\n  gateway:revoke gateway-1 --yes")
     public static final class Revoke extends UplinkCommands.UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
@@ -247,6 +258,7 @@ public final class FleetCommands {
         boolean yes;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -262,7 +274,8 @@ public final class FleetCommands {
     }
 
     @Service
-    @Command(scope = "gateway", name = "import", description = "Take the gateways file over into the store, so that all replicas have it")
+    @Command(scope = "gateway", name = "import", description = "Take the gateways file over into the store, so that all replicas have it",
+            detailedDescription = "Example:\n  gateway:import")
     public static final class Import extends UplinkCommands.UplinkCommand {
         @Override
         Object run() throws IOException {

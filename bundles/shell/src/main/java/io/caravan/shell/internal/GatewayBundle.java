@@ -19,7 +19,8 @@ import org.osgi.framework.BundleContext;
 
 /** {@code gateway:bundle}: one file with everything a bug report needs. */
 @Service
-@Command(scope = "gateway", name = "bundle", description = "Write versions, configuration without secrets, routes, ledger, incidents, metrics, log and threads into one zip file")
+@Command(scope = "gateway", name = "bundle", description = "Write versions, configuration without secrets, routes, ledger, incidents, metrics, log and threads into one zip file",
+        detailedDescription = "Examples:\n  gateway:bundle\n  gateway:bundle /tmp/report.zip --with-payloads")
 public final class GatewayBundle extends GatewayCommand {
 
     private static final DateTimeFormatter NAME = DateTimeFormatter.ofPattern("yyyyMMdd'T'HHmmss'Z'").withZone(ZoneOffset.UTC);
@@ -35,6 +36,7 @@ public final class GatewayBundle extends GatewayCommand {
     BundleContext bundles;
 
     @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+    @Completion(TrailingCompleter.class)
     List<String> trailing;
 
     @Override

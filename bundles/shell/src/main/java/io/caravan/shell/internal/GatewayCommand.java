@@ -15,7 +15,7 @@ import org.apache.karaf.shell.api.action.Action;
 import org.apache.karaf.shell.api.action.Option;
 import org.apache.karaf.shell.api.action.lifecycle.Reference;
 import org.apache.karaf.shell.api.console.Session;
-import org.apache.karaf.shell.support.table.ShellTable;
+import org.apache.karaf.shell.api.console.Terminal;
 
 /** What commands about the log have in common. */
 abstract class GatewayCommand implements Action {
@@ -50,7 +50,16 @@ abstract class GatewayCommand implements Action {
                 set(field, name, options.get(i));
             }
         }
-        return run();
+        try {
+            return run();
+        } catch (RuntimeException e) {
+            // The shell prints it as it is, and it may name what a device sent.
+            String message = e.getMessage();
+            if (message == null || Text.clean(message).equals(message)) {
+                throw e;
+            }
+            throw new IllegalStateException(Text.clean(message), e);
+        }
     }
 
     private Field option(String name) {
@@ -102,8 +111,20 @@ abstract class GatewayCommand implements Action {
         return session.getConsole();
     }
 
+    /** Prints text, of others too: what would steer the terminal is shown, not done. */
     final void say(String text) {
-        out().println(text);
+        out().println(Text.clean(text));
+    }
+
+    /** Prints a text as it is: made here, with colours where there may be some. */
+    final void paint(Paint paint, String text) {
+        out().println(paint.on(Paint.allowed(session), Text.clean(text)));
+    }
+
+    /** @return columns that a table may have */
+    final int width() {
+        Terminal terminal = session.getTerminal();
+        return terminal == null || terminal.getWidth() <= 0 ? Table.WIDTH : Math.max(60, Math.min(200, terminal.getWidth()));
     }
 
     /** Records as a table, or as JSON with all their components. */
@@ -112,10 +133,15 @@ abstract class GatewayCommand implements Action {
             say(Output.jsonOf(records).toJson());
             return;
         }
-        ShellTable table = new ShellTable().emptyTableText(empty);
-        columns.forEach(table::column);
-        records.forEach(record -> table.addRow().addContent(row.apply(record)));
-        table.print(out());
+        if (records.isEmpty()) {
+            if (!empty.isEmpty()) {
+                say(empty);
+            }
+            return;
+        }
+        Table table = new Table(columns);
+        records.forEach(record -> table.add(row.apply(record)));
+        table.lines(width(), Paint.allowed(session)).forEach(out()::println);
     }
 
     /** Does what is asked for after a yes; in between it says what that would be. */

@@ -1,46 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.shell.internal;
 
-import io.caravan.runtime.Caravan;
-import io.caravan.runtime.Check;
-import java.util.List;
-import org.apache.karaf.shell.api.action.Action;
+import java.util.OptionalDouble;
+import java.util.concurrent.TimeUnit;
 import org.apache.karaf.shell.api.action.Command;
 import org.apache.karaf.shell.api.action.Option;
 import org.apache.karaf.shell.api.action.lifecycle.Reference;
 import org.apache.karaf.shell.api.action.lifecycle.Service;
-import org.apache.karaf.shell.api.console.Session;
-import org.apache.karaf.shell.support.table.ShellTable;
 
-/** {@code gateway:info}: what runs here and whether it is ready. */
+/** {@code gateway:info}: how it is, on one screen; in the cloud, how the cloud is. */
 @Service
-@Command(scope = "gateway", name = "info", description = "Show role, version, uptime and readiness")
-public final class GatewayInfo implements Action {
+@Command(scope = "gateway", name = "info", description = "Show on one screen whether all is well, what comes in, waits and goes out, and what to do next",
+        detailedDescription = "Examples:\n  gateway:info\n  gateway:info --checks\n  gateway:info --json")
+public final class GatewayInfo extends GatewayCommand {
 
-    @Option(name = "--json", description = "Print JSON")
-    boolean json;
+    private static final long SAMPLE_MS = 1_000;
 
-    @Reference
-    Caravan caravan;
+    @Option(name = "--checks", description = "All readiness checks, one by one")
+    boolean all;
 
-    @Reference
-    Session session;
+    @Reference(optional = true)
+    Pulse pulse;
 
     @Override
-    public Object execute() {
-        List<Check> checks = caravan.checks();
-        if (json) {
-            session.getConsole().println(Output.json(caravan.role(), caravan.version(), caravan.uptime(), checks));
+    Object run() throws InterruptedException {
+        if (all && !json) {
+            table(caravan.checks(), "No checks", java.util.List.of("Check", "Status", "Since", "Message", "Do"), r -> {
+                io.caravan.runtime.Check c = (io.caravan.runtime.Check) r;
+                return new Object[] {c.name(), Paint.of(c.status()).cell(c.status() + (c.counts() ? "" : " (ignored)")), Output.time(c.sinceMs()), c.message(), c.todo()};
+            });
             return null;
         }
-        session.getConsole().printf("Caravan %s %s, up %s, %s%n%n", caravan.role(), caravan.version(),
-                Output.uptime(caravan.uptime()), checks.stream().allMatch(Check::up) ? "ready" : "not ready");
-        ShellTable table = new ShellTable();
-        table.column("Check");
-        table.column("Status");
-        table.column("Message");
-        checks.forEach(c -> table.addRow().addContent(c.name(), c.status(), c.message()));
-        table.print(session.getConsole());
+        Overview overview = new Overview(caravan, rate());
+        if (json) {
+            say(overview.json().toJson());
+        } else {
+            overview.lines(width(), Paint.allowed(session)).forEach(out()::println);
+        }
         return null;
+    }
+
+    private OptionalDouble rate() throws InterruptedException {
+        OptionalDouble known = pulse == null ? OptionalDouble.empty() : pulse.perSecond();
+        OptionalDouble before = Pulse.taken(caravan);
+        if (known.isPresent() || before.isEmpty()) {
+            return known;
+        }
+        TimeUnit.MILLISECONDS.sleep(SAMPLE_MS);
+        OptionalDouble after = Pulse.taken(caravan);
+        return after.isEmpty() ? after : OptionalDouble.of((after.getAsDouble() - before.getAsDouble()) * 1_000 / SAMPLE_MS);
     }
 }

@@ -60,10 +60,15 @@ final class Output {
     }
 
     static String json(String role, String version, Duration uptime, List<Check> checks) {
+        return about(role, version, uptime, checks).toJson();
+    }
+
+    static JsonObject about(String role, String version, Duration uptime, List<Check> checks) {
         JsonArray array = new JsonArray();
-        checks.forEach(c -> array.add(object("name", c.name(), "status", c.status(), "message", c.message())));
+        checks.forEach(c -> array.add(object("name", c.name(), "status", c.status(), "message", c.message(), "todo", c.todo(),
+                "since_ms", c.sinceMs() == 0 ? null : c.sinceMs(), "counts", c.counts())));
         return object("role", role, "version", version, "uptime_s", uptime.toSeconds(), "ready",
-                checks.stream().allMatch(Check::up), "checks", array).toJson();
+                checks.stream().noneMatch(Check::blocks), "checks", array);
     }
 
     /** @return for example {@code 3d 4h 5m 6s}, without leading zero parts */

@@ -15,12 +15,14 @@ public final class SiteCommands {
     }
 
     @Service
-    @Command(scope = "site", name = "list", description = "List the sites, or which gateway is where")
+    @Command(scope = "site", name = "list", description = "List the sites, or which gateway is where",
+            detailedDescription = "Examples:\n  site:list\n  site:list --gateways --json")
     public static final class Listing extends AccountCommands.AccountCommand {
         @Option(name = "--gateways", description = "A line for each gateway")
         boolean gateways;
 
         @Argument(index = 0, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -40,15 +42,19 @@ public final class SiteCommands {
     }
 
     @Service
-    @Command(scope = "site", name = "add", description = "Add a site")
+    @Command(scope = "site", name = "add", description = "Add a site",
+            detailedDescription = "Example:\n  site:add plant-1 'Plant 1'")
     public static final class Add extends AccountCommands.AccountCommand {
         @Argument(index = 0, name = "site", required = true, description = "The site's id")
+        @Completion(FreeText.class)
         String site;
 
         @Argument(index = 1, name = "name", required = true, description = "Its name, for people")
+        @Completion(FreeText.class)
         String name;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -64,16 +70,19 @@ public final class SiteCommands {
     }
 
     @Service
-    @Command(scope = "site", name = "rename", description = "Give a site another name")
+    @Command(scope = "site", name = "rename", description = "Give a site another name",
+            detailedDescription = "Example:\n  site:rename plant-1 'Plant 1, north'")
     public static final class Rename extends AccountCommands.AccountCommand {
         @Argument(index = 0, name = "site", required = true, description = "The site's id")
         @Completion(SiteCompleter.class)
         String site;
 
         @Argument(index = 1, name = "name", required = true, description = "Its name, for people")
+        @Completion(FreeText.class)
         String name;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -89,7 +98,8 @@ public final class SiteCommands {
     }
 
     @Service
-    @Command(scope = "site", name = "assign", description = "Say of which site a gateway is")
+    @Command(scope = "site", name = "assign", description = "Say of which site a gateway is",
+            detailedDescription = "Example:\n  site:assign gateway-1 plant-1")
     public static final class Assign extends AccountCommands.AccountCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(SiteGatewayCompleter.class)
@@ -100,6 +110,7 @@ public final class SiteCommands {
         String site;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -116,7 +127,8 @@ public final class SiteCommands {
     }
 
     @Service
-    @Command(scope = "site", name = "remove", description = "Forget a site without gateways, and the roles there")
+    @Command(scope = "site", name = "remove", description = "Forget a site without gateways, and the roles there",
+            detailedDescription = "Example:\n  site:remove plant-1 --yes")
     public static final class Remove extends AccountCommands.AccountCommand {
         @Argument(index = 0, name = "site", required = true, description = "The site's id")
         @Completion(SiteCompleter.class)
@@ -126,6 +138,7 @@ public final class SiteCommands {
         boolean yes;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override

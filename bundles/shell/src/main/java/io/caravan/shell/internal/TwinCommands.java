@@ -20,13 +20,15 @@ public final class TwinCommands {
     }
 
     @Service
-    @Command(scope = "twin", name = "show", description = "Show desired and reported state, and how they differ; of all devices, or of one")
+    @Command(scope = "twin", name = "show", description = "Show desired and reported state, and how they differ; of all devices, or of one",
+            detailedDescription = "Examples:\n  twin:show\n  twin:show sim-1 --json")
     public static final class Show extends GatewayCommand {
         @Argument(index = 0, name = "device", description = "The device's id; in the cloud GATEWAY/DEVICE, or GATEWAY for all of its devices")
         @Completion(TargetCompleter.class)
         String device;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -72,7 +74,8 @@ public final class TwinCommands {
     }
 
     @Service
-    @Command(scope = "twin", name = "set", description = "Change what is desired of a device; it is told as soon as it is there")
+    @Command(scope = "twin", name = "set", description = "Change what is desired of a device; it is told as soon as it is there",
+            detailedDescription = "Examples:\n  twin:set sim-1 interval_ms=1000 led=null\n  twin:set sim-1 interval_ms=1000 --if-version 3")
     public static final class Set extends GatewayCommand {
         @Argument(index = 0, name = "device", required = true, description = "The device's id; in the cloud GATEWAY/DEVICE")
         @Completion(TargetCompleter.class)
@@ -80,9 +83,11 @@ public final class TwinCommands {
 
         @Argument(index = 1, name = "members", required = true, multiValued = true,
                 description = "name=value ..., null takes a member away; or a JSON merge patch in quotes. Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> words;
 
         @Option(name = "--if-version", description = "Only if the desired state has this version: what twin:show showed")
+        @Completion(FreeText.class)
         String ifVersion;
 
         private final List<String> members = new ArrayList<>();

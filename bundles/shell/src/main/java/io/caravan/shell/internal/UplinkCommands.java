@@ -137,7 +137,8 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "list", description = "List the gateways that may connect, and which are connected with what")
+    @Command(scope = "uplink", name = "list", description = "List the gateways that may connect, and which are connected with what",
+            detailedDescription = "Examples:\n  uplink:list\n  uplink:list --json")
     public static final class Listing extends UplinkCommand {
         @Override
         Object run() {
@@ -157,9 +158,11 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "add", description = "Let a gateway connect: makes its token and shows it once")
+    @Command(scope = "uplink", name = "add", description = "Let a gateway connect: makes its token and shows it once",
+            detailedDescription = "Examples:\n  uplink:add gateway-1 --expires 90d --note 'plant 1'\n  uplink:add gateway-2 --certificate required --no-token")
     public static final class Add extends UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id, its gateway.id")
+        @Completion(FreeText.class)
         String gateway;
 
         @Option(name = "--certificate", description = "What a client certificate with this CN is worth: no, accepted (as good as the token), required")
@@ -170,12 +173,15 @@ public final class UplinkCommands {
         boolean noToken;
 
         @Option(name = "--expires", description = "When the token ends: 90d, or 2027-01-01T00:00:00Z; never, if not given")
+        @Completion(value = StringsCompleter.class, values = {"30d", "90d", "365d"})
         String expires;
 
         @Option(name = "--note", description = "For people: where it stands, who looks after it")
+        @Completion(FreeText.class)
         String note;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -195,19 +201,23 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "rotate", description = "Give a gateway a new token; the old one stays valid for a while")
+    @Command(scope = "uplink", name = "rotate", description = "Give a gateway a new token; the old one stays valid for a while",
+            detailedDescription = "Example:\n  uplink:rotate gateway-1 --overlap 24h")
     public static final class Rotate extends UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
         String gateway;
 
         @Option(name = "--overlap", description = "How long the old token stays valid; 0: it ends now and what is connected with it is cut off")
+        @Completion(value = StringsCompleter.class, values = {"0", "1h", "24h", "7d"})
         String overlap = "24h";
 
         @Option(name = "--expires", description = "When the new token ends: 90d, or 2027-01-01T00:00:00Z; never, if not given")
+        @Completion(value = StringsCompleter.class, values = {"30d", "90d", "365d"})
         String expires;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -223,7 +233,8 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "revoke", description = "Cut a gateway off and refuse it from now on; uplink:restore undoes it")
+    @Command(scope = "uplink", name = "revoke", description = "Cut a gateway off and refuse it from now on; uplink:restore undoes it",
+            detailedDescription = "Example:\n  uplink:revoke gateway-1 --yes")
     public static final class Revoke extends UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
@@ -233,6 +244,7 @@ public final class UplinkCommands {
         boolean yes;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -248,13 +260,15 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "restore", description = "Let a revoked gateway connect again, with a new token")
+    @Command(scope = "uplink", name = "restore", description = "Let a revoked gateway connect again, with a new token",
+            detailedDescription = "Example:\n  uplink:restore gateway-1")
     public static final class Restore extends UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
         String gateway;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -270,7 +284,8 @@ public final class UplinkCommands {
     }
 
     @Service
-    @Command(scope = "uplink", name = "remove", description = "Forget a gateway: takes it out of the registry; its data stays")
+    @Command(scope = "uplink", name = "remove", description = "Forget a gateway: takes it out of the registry; its data stays",
+            detailedDescription = "Example:\n  uplink:remove gateway-1 --yes")
     public static final class Remove extends UplinkCommand {
         @Argument(index = 0, name = "gateway", required = true, description = "The gateway's id")
         @Completion(GatewayIdCompleter.class)
@@ -280,6 +295,7 @@ public final class UplinkCommands {
         boolean yes;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override

@@ -54,7 +54,8 @@ public final class UserCommands {
     }
 
     @Service
-    @Command(scope = "user", name = "list", description = "List the users of logins over the network")
+    @Command(scope = "user", name = "list", description = "List the users of logins over the network",
+            detailedDescription = "Examples:\n  user:list\n  user:list --json")
     public static final class Listing extends UserCommand {
         @Override
         Object run() {
@@ -64,9 +65,11 @@ public final class UserCommands {
     }
 
     @Service
-    @Command(scope = "user", name = "add", description = "Add a user; the password is made and shown once")
+    @Command(scope = "user", name = "add", description = "Add a user; the password is made and shown once",
+            detailedDescription = "Examples:\n  user:add anna operator\n  user:add anna viewer --ask")
     public static final class Add extends UserCommand {
         @Argument(index = 0, name = "user", required = true, description = "The user's name")
+        @Completion(FreeText.class)
         String user;
 
         @Argument(index = 1, name = "role", required = true, description = "viewer, operator or admin")
@@ -77,6 +80,7 @@ public final class UserCommands {
         boolean ask;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -95,15 +99,18 @@ public final class UserCommands {
     }
 
     @Service
-    @Command(scope = "user", name = "passwd", description = "Give a user another password; it is made and shown once")
+    @Command(scope = "user", name = "passwd", description = "Give a user another password; it is made and shown once",
+            detailedDescription = "Examples:\n  user:passwd anna\n  user:passwd anna --ask")
     public static final class Passwd extends UserCommand {
         @Argument(index = 0, name = "user", required = true, description = "The user's name")
+        @Completion(UserCompleter.class)
         String user;
 
         @Option(name = "--ask", description = "Ask for the password in place of making one")
         boolean ask;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -119,9 +126,11 @@ public final class UserCommands {
     }
 
     @Service
-    @Command(scope = "user", name = "role", description = "Give a user another role")
+    @Command(scope = "user", name = "role", description = "Give a user another role",
+            detailedDescription = "Example:\n  user:role anna admin")
     public static final class Role extends UserCommand {
         @Argument(index = 0, name = "user", required = true, description = "The user's name")
+        @Completion(UserCompleter.class)
         String user;
 
         @Argument(index = 1, name = "role", required = true, description = "viewer, operator or admin")
@@ -129,6 +138,7 @@ public final class UserCommands {
         String role;
 
         @Argument(index = 2, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override
@@ -145,12 +155,15 @@ public final class UserCommands {
     }
 
     @Service
-    @Command(scope = "user", name = "remove", description = "Remove a user")
+    @Command(scope = "user", name = "remove", description = "Remove a user",
+            detailedDescription = "Example:\n  user:remove anna")
     public static final class Remove extends UserCommand {
         @Argument(index = 0, name = "user", required = true, description = "The user's name")
+        @Completion(UserCompleter.class)
         String user;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> options;
 
         @Override

@@ -18,6 +18,7 @@ import org.apache.karaf.shell.api.action.Command;
 import org.apache.karaf.shell.api.action.Completion;
 import org.apache.karaf.shell.api.action.Option;
 import org.apache.karaf.shell.api.action.lifecycle.Service;
+import org.apache.karaf.shell.support.completers.StringsCompleter;
 
 /** {@code wal:*}: the log. */
 public final class WalCommands {
@@ -34,7 +35,8 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "status", description = "Show the log's state, size and ends, and each sink's ledger")
+    @Command(scope = "wal", name = "status", description = "Show the log's state, size and ends, and each sink's ledger",
+            detailedDescription = "Examples:\n  wal:status\n  wal:status --json")
     public static final class Status extends GatewayCommand {
         @Override
         Object run() {
@@ -61,7 +63,8 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "ledger", description = "Show per sink that appended = acked + dead + discarded + backlog, and name sequences that are not accounted for")
+    @Command(scope = "wal", name = "ledger", description = "Show per sink that appended = acked + dead + discarded + backlog, and name sequences that are not accounted for",
+            detailedDescription = "Examples:\n  wal:ledger\n  wal:ledger --deep")
     public static final class Ledger extends GatewayCommand {
         @Option(name = "--deep", description = "Look for holes in the whole log")
         boolean deep;
@@ -91,15 +94,18 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "peek", description = "Show one message and where it is for each sink")
+    @Command(scope = "wal", name = "peek", description = "Show one message and where it is for each sink",
+            detailedDescription = "Examples:\n  wal:peek 4711\n  wal:peek sim-1/b7/42 --json")
     public static final class Peek extends GatewayCommand {
         @Argument(index = 0, name = "what", required = true, description = "Sequence, message key (device/boot/number) or correlation id")
+        @Completion(FreeText.class)
         String what;
 
         @Option(name = "--scan", description = "Read the whole log for a correlation id, where the clock was set")
         boolean scan;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -137,14 +143,16 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "verify", description = "Check the file and each row; reads all of it")
+    @Command(scope = "wal", name = "verify", description = "Check the file and each row; reads all of it",
+            detailedDescription = "Examples:\n  wal:verify\n  wal:verify --whole --json")
     public static final class Verify extends GatewayCommand {
         @Option(name = "--whole", description = "Have SQLite check a large log's structure too; the -wal file cannot shrink meanwhile")
         boolean whole;
 
         @Override
         Object run() {
-            Recovery.Verification result = recovery().verify(whole);
+            Recovery recovery = recovery();
+            Recovery.Verification result = ProgressLine.run(caravan, session, json, () -> recovery.verify(whole));
             if (json) {
                 say(Output.jsonOf(result).toJson());
                 return null;
@@ -156,18 +164,21 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "compact", description = "Delete what nobody needs any more now, and give the room back to the disk")
+    @Command(scope = "wal", name = "compact", description = "Delete what nobody needs any more now, and give the room back to the disk",
+            detailedDescription = "Example:\n  wal:compact")
     public static final class Compact extends GatewayCommand {
         @Override
         Object run() {
-            String result = recovery().compact();
+            Recovery recovery = recovery();
+            String result = ProgressLine.run(caravan, session, json, recovery::compact);
             say(json ? Output.object("result", result).toJson() : result);
             return null;
         }
     }
 
     @Service
-    @Command(scope = "wal", name = "replay", description = "Deliver retained rows again, to one sink")
+    @Command(scope = "wal", name = "replay", description = "Deliver retained rows again, to one sink",
+            detailedDescription = "Examples:\n  wal:replay kafka --from 2h\n  wal:replay kafka --seq 100-200 --yes")
     public static final class Replay extends GatewayCommand {
         private static final Pattern SEQS = Pattern.compile("(\\d{1,18})(?:-(\\d{1,18}))?");
 
@@ -176,18 +187,22 @@ public final class WalCommands {
         String sink;
 
         @Option(name = "--from", description = "Received since: a time (2026-11-21T10:00:00Z) or an age (90s, 15m, 2h, 3d)")
+        @Completion(value = StringsCompleter.class, values = {"15m", "2h", "24h", "7d"})
         String from;
 
         @Option(name = "--to", description = "Received before: a time or an age; without it until now")
+        @Completion(value = StringsCompleter.class, values = {"15m", "2h", "24h", "7d"})
         String to;
 
         @Option(name = "--seq", description = "Sequences: 17 or 100-200")
+        @Completion(FreeText.class)
         String seq;
 
         @Option(name = "--yes", aliases = "-y", description = "Do not ask")
         boolean yes;
 
         @Argument(index = 1, name = "options", multiValued = true, description = "Options may stand here too")
+        @Completion(TrailingCompleter.class)
         List<String> trailing;
 
         @Override
@@ -200,7 +215,7 @@ public final class WalCommands {
             // Now, so that what is asked about and what is done are the same.
             long now = System.currentTimeMillis();
             confirmed(yes, "wal:replay", () -> Output.replay(replay(now, true), true), () -> {
-                Change change = replay(now, false);
+                Change change = ProgressLine.run(caravan, session, json, () -> replay(now, false));
                 change(change, Output.replay(change, false));
             });
             return null;
@@ -228,7 +243,8 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "incidents", description = "List damage to the store")
+    @Command(scope = "wal", name = "incidents", description = "List damage to the store",
+            detailedDescription = "Examples:\n  wal:incidents\n  wal:incidents --json")
     public static final class Incidents extends GatewayCommand {
         @Override
         Object run() {
@@ -243,9 +259,11 @@ public final class WalCommands {
     }
 
     @Service
-    @Command(scope = "wal", name = "acknowledge", description = "Say that all incidents so far are known, so that the gateway is ready again")
+    @Command(scope = "wal", name = "acknowledge", description = "Say that all incidents so far are known, so that the gateway is ready again",
+            detailedDescription = "Examples:\n  wal:acknowledge\n  wal:acknowledge --by anna")
     public static final class Acknowledge extends GatewayCommand {
         @Option(name = "--by", description = "Who says so; by default the shell's user")
+        @Completion(UserCompleter.class)
         String by;
 
         @Override

@@ -33,7 +33,7 @@ class OutputTest {
                 + "[{\"id\":\"in\",\"status\":\"Stopped\",\"error\":\"broker is away\"},{\"id\":\"out\",\"status\":\"Started\",\"error\":null}],"
                 + "\"error\":null}]", Output.json(List.of(TWO)));
         assertEquals("{\"role\":\"gateway\",\"version\":\"1\",\"uptime_s\":90,\"ready\":false,\"checks\":"
-                + "[{\"name\":\"config\",\"status\":\"DOWN\",\"message\":\"x\"}]}",
+                + "[{\"name\":\"config\",\"status\":\"DOWN\",\"message\":\"x\",\"todo\":\"\",\"since_ms\":null,\"counts\":true}]}",
                 Output.json("gateway", "1", Duration.ofSeconds(90), List.of(new Check("config", "DOWN", "x"))));
     }
 

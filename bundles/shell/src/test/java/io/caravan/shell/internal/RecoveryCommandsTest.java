@@ -72,10 +72,10 @@ class RecoveryCommandsTest {
     @Test
     void aSinkIsOneRow() {
         SinkStatus waiting = new SinkStatus("kafka", false, true, "failed", "not_found", 4, NOW + 12_000, "no topic [t]", 1, 2, 30, 10, 100, 2, "lost=3", 61_000);
-        assertArrayEquals(new Object[] {"kafka", "failed", "not_found", 4L, "in 12s", 30L, 10L, 100L, 2L, "lost=3", "1m 1s", "no topic [t]"},
-                SinkCommands.Listing.row(waiting, NOW));
+        assertEquals(List.of("kafka", "failed", "30", "1m 1s", "10", "100", "2", "lost=3", "not_found; 4 attempts, next in 12s; no topic [t]"),
+                Stream.of(SinkCommands.Listing.row(waiting, NOW)).map(String::valueOf).toList());
         SinkStatus absent = new SinkStatus("old", false, false, "running", null, 0, 0, null, 0, 0, 0, 0, 5, 0, "", 0);
-        assertArrayEquals(new Object[] {"old", "running, absent", "", 0L, "", 0L, 0L, 5L, 0L, "", "", ""}, SinkCommands.Listing.row(absent, NOW));
+        assertEquals(List.of("old", "running, absent", "0", "", "0", "5", "0", "", ""), Stream.of(SinkCommands.Listing.row(absent, NOW)).map(String::valueOf).toList());
     }
 
     @Test
