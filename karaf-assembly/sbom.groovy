@@ -142,6 +142,10 @@ def bom = [
 def text = JsonOutput.prettyPrint(JsonOutput.toJson(bom)) + '\n'
 new File(assembly, 'sbom.cdx.json').setText(text, 'UTF-8')
 new File(project.build.directory, "$project.artifactId-${project.version}.sbom.cdx.json").setText(text, 'UTF-8')
+// What etc/ is as shipped, so that an upgrade knows what an operator has changed; sha256sum -c etc.sha256 tells too.
+def etc = []
+new File(assembly, 'etc').eachFileRecurse(groovy.io.FileType.FILES) { etc << assembly.toPath().relativize(it.toPath()).toString().replace(File.separator, '/') }
+new File(assembly, 'etc.sha256').setText(etc.sort().collect { "${sha256(new File(assembly, it).bytes)}  $it\n" }.join(), 'UTF-8')
 def count
 count = { list -> list.sum(0) { 1 + count(it.components ?: []) } }
 log.info("SBOM: ${top.size()} jars, ${count(top)} components")

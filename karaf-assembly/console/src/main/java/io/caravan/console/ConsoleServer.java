@@ -37,8 +37,8 @@ import org.slf4j.LoggerFactory;
  * owner only, or by members of one group where that is asked for.
  *
  * <p>The first line a client sends is the mode. After {@code exec}, everything up to the end of its stream is run as one
- * script; the answer is the output, a zero byte and the exit status in decimal. After {@code console TERM COLUMNS ROWS},
- * both directions are those of a terminal in raw mode.
+ * script; the answer is the output without escape sequences, a zero byte and the exit status in decimal. After {@code console TERM
+ * COLUMNS ROWS}, and {@code nocolor} where no colours are wanted, both directions are those of a terminal in raw mode.
  *
  * <p>This class is thread-safe.
  */
@@ -143,10 +143,10 @@ final class ConsoleServer implements AutoCloseable {
                 String script = new String(in.readNBytes(MAX_SCRIPT_BYTES), StandardCharsets.UTF_8);
                 int status = as(user.getName(), roles, () -> execute(script, out, roles));
                 out.write(("\0" + status).getBytes(StandardCharsets.US_ASCII));
-            } else if (mode[0].equals("console") && mode.length == 4) {
+            } else if (mode[0].equals("console") && (mode.length == 4 || mode.length == 5)) {
                 RemoteTerminal terminal = new RemoteTerminal(in, out, mode[1], Integer.parseInt(mode[2]), Integer.parseInt(mode[3]));
                 as(user.getName(), roles, () -> {
-                    interact(terminal, user.getName());
+                    interact(terminal, user.getName(), mode.length == 5);
                     return null;
                 });
             } else {
@@ -160,7 +160,7 @@ final class ConsoleServer implements AutoCloseable {
     }
 
     private int execute(String script, OutputStream out, Set<String> roles) {
-        PrintStream print = new PrintStream(out, true, StandardCharsets.UTF_8);
+        PrintStream print = new PrintStream(new PlainStream(out), true, StandardCharsets.UTF_8);
         try (Session session = sessions.create(InputStream.nullInputStream(), print, print)) {
             Object result = session.execute(script);
             if (result != null) {
@@ -179,11 +179,14 @@ final class ConsoleServer implements AutoCloseable {
         }
     }
 
-    private void interact(RemoteTerminal terminal, String user) {
+    private void interact(RemoteTerminal terminal, String user, boolean plain) {
         PrintStream print = new PrintStream(terminal.output(), true, StandardCharsets.UTF_8);
         try (Session session = sessions.create(terminal.input(), print, print, terminal, "UTF-8", () -> { })) {
             session.put("USER", user);
             session.put("APPLICATION", System.getProperty("karaf.name"));
+            if (plain) {
+                session.put("NO_COLOR", "1");
+            }
             session.run();
         }
     }

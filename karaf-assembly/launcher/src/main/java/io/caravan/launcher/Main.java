@@ -46,7 +46,11 @@ public final class Main {
             if (data.discardIncompleteRegistry()) {
                 System.err.println("caravan: the bundle registry in [" + path + "] was incomplete; starting with the features of the distribution");
             }
+            if (data.discardForeignRegistry(Path.of(System.getProperty("karaf.home")))) {
+                System.err.println("caravan: the bundle registry in [" + path + "] was made by another version or in another place; made anew");
+            }
             karaf.launch();
+            KeptFeatures.install(karaf.getFramework().getBundleContext(), data);
             karaf.awaitShutdown();
             karaf.destroy();
             System.exit(karaf.getExitCode());
