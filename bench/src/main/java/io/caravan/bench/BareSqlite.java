@@ -63,17 +63,7 @@ final class BareSqlite implements Callable<Integer> {
     Result run() throws SQLException, IOException {
         Files.createDirectories(dir);
         Path work = Files.createTempDirectory(dir, "bare-sqlite");
-        try (Connection c = DriverManager.getConnection("jdbc:sqlite:" + work.resolve("bare.db"))) {
-            try (Statement s = c.createStatement()) {
-                s.execute("PRAGMA journal_mode=WAL");
-                s.execute("PRAGMA synchronous=FULL");
-                s.execute("CREATE TABLE wal (seq INTEGER PRIMARY KEY AUTOINCREMENT, message_key TEXT NOT NULL, correlation_id TEXT NOT NULL,"
-                        + " device_id TEXT NOT NULL, kind TEXT NOT NULL, observed_at_ms INTEGER NOT NULL, received_at_ms INTEGER NOT NULL,"
-                        + " body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT");
-                s.execute("CREATE UNIQUE INDEX wal_message_key ON wal (message_key)");
-                s.execute("CREATE INDEX wal_received ON wal (received_at_ms)");
-            }
-            c.setAutoCommit(false);
+        try (Connection c = open(work.resolve("bare.db"))) {
             return insert(c);
         } finally {
             try (Stream<Path> files = Files.walk(work)) {
@@ -84,6 +74,41 @@ final class BareSqlite implements Callable<Integer> {
         }
     }
 
+    static final String INSERT = "INSERT INTO wal (message_key, correlation_id, device_id, kind, observed_at_ms,"
+            + " received_at_ms, body, crc) VALUES (?, ?, ?, 'telemetry', ?, ?, ?, ?)";
+
+    /** @return a new store, with autocommit off */
+    static Connection open(Path file) throws SQLException {
+        Connection c = DriverManager.getConnection("jdbc:sqlite:" + file);
+        try (Statement s = c.createStatement()) {
+            s.execute("PRAGMA journal_mode=WAL");
+            s.execute("PRAGMA synchronous=FULL");
+            s.execute("CREATE TABLE wal (seq INTEGER PRIMARY KEY AUTOINCREMENT, message_key TEXT NOT NULL, correlation_id TEXT NOT NULL,"
+                    + " device_id TEXT NOT NULL, kind TEXT NOT NULL, observed_at_ms INTEGER NOT NULL, received_at_ms INTEGER NOT NULL,"
+                    + " body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT");
+            s.execute("CREATE UNIQUE INDEX wal_message_key ON wal (message_key)");
+            s.execute("CREATE INDEX wal_received ON wal (received_at_ms)");
+        } catch (SQLException e) {
+            c.close();
+            throw e;
+        }
+        c.setAutoCommit(false);
+        return c;
+    }
+
+    /** Adds a row to the batch of a statement of {@link #INSERT}. */
+    static void bind(PreparedStatement s, long seq, String device, byte[] body) throws SQLException {
+        long now = System.currentTimeMillis();
+        s.setString(1, Keys.numbered(device, "b1", seq));
+        s.setString(2, String.format("%016x-7000-8000", now * 4096 + seq % 4096));
+        s.setString(3, device);
+        s.setLong(4, now);
+        s.setLong(5, now);
+        s.setBytes(6, body);
+        s.setLong(7, seq);
+        s.addBatch();
+    }
+
     private Result insert(Connection c) throws SQLException {
         byte[] body = "x".repeat(bytes).getBytes(StandardCharsets.US_ASCII);
         Histogram commits = new Histogram(TimeUnit.MINUTES.toNanos(1), 3);
@@ -92,21 +117,11 @@ final class BareSqlite implements Callable<Integer> {
         long seq = 0;
         long counted = 0;
         long last = System.nanoTime();
-        try (PreparedStatement s = c.prepareStatement("INSERT INTO wal (message_key, correlation_id, device_id, kind, observed_at_ms,"
-                + " received_at_ms, body, crc) VALUES (?, ?, ?, 'telemetry', ?, ?, ?, ?)")) {
+        try (PreparedStatement s = c.prepareStatement(INSERT)) {
             while (from == 0 || last - from < seconds.toNanos()) {
                 for (int i = 0; i < group; i++) {
                     seq++;
-                    long device = seq % 8;
-                    long now = System.currentTimeMillis();
-                    s.setString(1, Keys.numbered("load-" + device, "b1", seq));
-                    s.setString(2, String.format("%016x-7000-8000", now * 4096 + seq % 4096));
-                    s.setString(3, "load-" + device);
-                    s.setLong(4, now);
-                    s.setLong(5, now);
-                    s.setBytes(6, body);
-                    s.setLong(7, seq);
-                    s.addBatch();
+                    bind(s, seq, "load-" + seq % 8, body);
                 }
                 s.executeBatch();
                 long beforeCommit = System.nanoTime();

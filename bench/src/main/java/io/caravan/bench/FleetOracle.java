@@ -36,17 +36,13 @@ final class FleetOracle {
         // Of others there may be rows too.
         String mine = " WHERE gateway_id LIKE '" + prefix.replace("'", "''") + "%'";
         try (Connection store = jdbc.startsWith(SQLITE) ? Databases.readOnly(Path.of(jdbc.substring(SQLITE.length()))) : DriverManager.getConnection(jdbc)) {
-            while (number(store, "SELECT count(*) FROM rollup_window" + mine) < acked && System.nanoTime() - begun < atMost.toNanos()) {
-                LockSupport.parkNanos(200_000_000);
+            Map<String, Stored> stored = stored(store, mine);
+            // Not their number: rows that are stored and were never acked would stand for acked ones that are still on their way.
+            while (fleet.stream().anyMatch(g -> rows(stored, g) < done(g)) && System.nanoTime() - begun < atMost.toNanos()) {
+                LockSupport.parkNanos(500_000_000);
+                stored.putAll(stored(store, mine));
             }
             double seconds = Math.round((System.nanoTime() - begun) / 1e8) / 10.0;
-            Map<String, Stored> stored = new HashMap<>();
-            try (Statement s = store.createStatement();
-                    ResultSet r = s.executeQuery("SELECT gateway_id, count(*), sum(last) FROM rollup_window" + mine + " GROUP BY gateway_id")) {
-                while (r.next()) {
-                    stored.put(r.getString(1), new Stored(r.getLong(2), r.getDouble(3)));
-                }
-            }
             long lost = 0;
             long extra = 0;
             long altered = 0;
@@ -54,12 +50,12 @@ final class FleetOracle {
             for (LightGateway gateway : fleet) {
                 LightGateway.Progress progress = gateway.progress();
                 Stored there = stored.getOrDefault(gateway.id(), new Stored(0, 0));
-                long done = progress.backlogAcked() + progress.liveAcked();
+                long done = done(gateway);
                 rows += there.rows;
                 lost += Math.max(0, done - there.rows);
                 extra += Math.max(0, there.rows - progress.backlogAcked() - progress.produced());
-                // All of them are 1 to n: their sum says whether it is those.
-                if (there.rows == done && progress.liveAcked() == progress.produced() && there.sum != done * (done + 1) / 2.0) {
+                // What is acked are the first of the backlog and the first behind it: their sum says whether it is those.
+                if (there.rows == done && there.sum != sum(0, progress.backlogAcked()) + sum(gateway.backlog(), progress.liveAcked())) {
                     altered++;
                 }
             }
@@ -68,6 +64,31 @@ final class FleetOracle {
             return new ObjectMapper().createObjectNode().put("acked", acked).put("stored", rows).put("lost", lost).put("doubled", extra).put("altered", altered)
                     .put("applied", applied).put("seconds", seconds);
         }
+    }
+
+    private static Map<String, Stored> stored(Connection store, String mine) throws SQLException {
+        Map<String, Stored> stored = new HashMap<>();
+        try (Statement s = store.createStatement();
+                ResultSet r = s.executeQuery("SELECT gateway_id, count(*), sum(last) FROM rollup_window" + mine + " GROUP BY gateway_id")) {
+            while (r.next()) {
+                stored.put(r.getString(1), new Stored(r.getLong(2), r.getDouble(3)));
+            }
+        }
+        return stored;
+    }
+
+    private static long rows(Map<String, Stored> stored, LightGateway gateway) {
+        Stored there = stored.get(gateway.id());
+        return there == null ? 0 : there.rows;
+    }
+
+    private static long done(LightGateway gateway) {
+        return gateway.progress().backlogAcked() + gateway.progress().liveAcked();
+    }
+
+    /** What rows {@code after + 1} to {@code after + n} add up to. */
+    private static double sum(long after, long n) {
+        return (double) n * after + n * (n + 1) / 2.0;
     }
 
     private static long number(Connection store, String sql) throws SQLException {

@@ -36,6 +36,10 @@ final class KeySet {
         distinct += added ? 1 : 0;
     }
 
+    long distinct() {
+        return distinct;
+    }
+
     boolean contains(String key) {
         int n = number(key);
         if (n < 0) {

@@ -22,7 +22,6 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.hivemq.client.mqtt.MqttClientExecutorConfig;
 import com.hivemq.client.mqtt.datatypes.MqttQos;
 import com.hivemq.client.mqtt.mqtt5.Mqtt5AsyncClient;
-import com.hivemq.client.mqtt.mqtt5.message.publish.Mqtt5Publish;
 import com.hivemq.client.mqtt.mqtt5.message.publish.Mqtt5PublishResult;
 import org.HdrHistogram.Histogram;
 import org.HdrHistogram.Recorder;
@@ -48,6 +47,11 @@ final class Load implements Callable<Integer> {
 
     @Option(names = "--rate", defaultValue = "0", description = "messages per second over all connections; 0: as fast as acks allow")
     double rate;
+
+    @Option(names = "--tick", defaultValue = "0s",
+            description = "with --rate: look only so often for what is due, so that the generator leaves more of the cores; a latency still runs from when"
+                    + " the message was due (${DEFAULT-VALUE}: each at its own time)")
+    Duration tick;
 
     @Option(names = "--warmup", defaultValue = "0s", description = "published but not measured (${DEFAULT-VALUE})")
     Duration warmup;
@@ -78,6 +82,9 @@ final class Load implements Callable<Integer> {
 
     @Option(names = "--drain", defaultValue = "10s", description = "wait so long for outstanding acks at the end (${DEFAULT-VALUE})")
     Duration drain;
+
+    @Option(names = "--marks", description = "say 'measuring' and 'measured' on stdout when the measured time begins and ends")
+    boolean marks;
 
     @Option(names = "--quiet", description = "no progress on stderr")
     boolean quiet;
@@ -121,8 +128,7 @@ final class Load implements Callable<Integer> {
             all.add(new Connection(prefix + "-" + i, bootId, executor));
         }
         for (Connection c : all) {
-            c.client.connectWith().cleanStart(true).restrictions().receiveMaximum(10).sendMaximum(window).applyRestrictions()
-                    .send().get(60, TimeUnit.SECONDS);
+            c.client.connect(window);
         }
 
         long started = System.nanoTime();
@@ -134,6 +140,10 @@ final class Load implements Callable<Integer> {
         if (latencyLogFile != null) {
             latencyLog = new LatencyLog(latencyLogFile);
             everySecond.scheduleAtFixedRate(this::collect, 1, 1, TimeUnit.SECONDS);
+        }
+        if (marks) {
+            everySecond.schedule(() -> System.out.println("measuring"), warmup.toNanos(), TimeUnit.NANOSECONDS);
+            everySecond.schedule(() -> System.out.println("measured"), warmup.plus(seconds).toNanos(), TimeUnit.NANOSECONDS);
         }
         if (rate > 0) {
             openLoop(started, end);
@@ -240,14 +250,16 @@ final class Load implements Callable<Integer> {
             }
             long now = System.nanoTime();
             if (intended > now) {
-                LockSupport.parkNanos(intended - now);
+                for (Connection c : all) {
+                    c.pump();
+                }
+                LockSupport.parkNanos(Math.max(intended - now, tick.toNanos()));
                 continue;
             }
-            all.get((int) (due % connections)).waiting.add(intended);
+            Connection next = all.get((int) (due % connections));
+            next.waiting.add(intended);
             due++;
-            for (Connection c : all) {
-                c.pump();
-            }
+            next.pump();
             nextReport = report(nextReport);
         }
     }
@@ -284,7 +296,7 @@ final class Load implements Callable<Integer> {
 
     /** One device. The sender thread publishes; the network thread completes. */
     private final class Connection {
-        final Mqtt5AsyncClient client;
+        final MqttLink client;
         final ArrayDeque<Long> waiting = new ArrayDeque<>();
         private final String deviceId;
         private final String bootId;
@@ -302,11 +314,11 @@ final class Load implements Callable<Integer> {
             keyPrefix = deviceId + "/" + bootId + "/";
             topic = "devices/" + deviceId + "/telemetry";
             bodies = new LoadBody(deviceId, bootId, metrics);
-            client = mqtt.client(deviceId, executor).buildAsync();
+            client = MqttLink.publisher(mqtt, deviceId, executor);
         }
 
         boolean room() {
-            return inFlight.get() < window && client.getState().isConnected();
+            return inFlight.get() < window && client.connected();
         }
 
         long outstanding() {
@@ -352,8 +364,7 @@ final class Load implements Callable<Integer> {
 
         private void publish(Message m) {
             inFlight.incrementAndGet();
-            client.publish(Mqtt5Publish.builder().topic(topic).qos(MqttQos.AT_LEAST_ONCE).payload(m.body).build())
-                    .whenComplete((result, e) -> completed(m, result, e));
+            client.publish(topic, m.body).whenComplete((result, e) -> completed(m, result, e));
         }
 
         private void completed(Message m, Mqtt5PublishResult result, Throwable e) {

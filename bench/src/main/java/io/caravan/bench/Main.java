@@ -10,7 +10,7 @@ import picocli.CommandLine.Command;
 @Command(name = "caravan-bench", mixinStandardHelpOptions = true, version = "0.1.0",
         description = "Drives a gateway from outside and judges what arrived.",
         subcommands = {Simulator.class, Load.class, Fleet.class, Get.class, Phone.class, Oracle.class, StoreRate.class, BareSqlite.class, BareFsync.class, Receivers.class,
-                Watch.class, Quantiles.class})
+                Watch.class, Quantiles.class, Consume.class, Loss.class, FirstAck.class, Soak.class, BareListener.class, Hot.class})
 public final class Main {
     private Main() { }
 

@@ -11,6 +11,8 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
 import com.hivemq.client.mqtt.MqttClientExecutorConfig;
+import com.hivemq.client.mqtt.mqtt3.Mqtt3AsyncClient;
+import com.hivemq.client.mqtt.mqtt3.Mqtt3Client;
 import com.hivemq.client.mqtt.mqtt5.Mqtt5Client;
 import com.hivemq.client.mqtt.mqtt5.Mqtt5ClientBuilder;
 import io.reactivex.schedulers.Schedulers;
@@ -28,6 +30,9 @@ final class MqttOptions {
             description = "lines 'device_id,token' as device:import --out writes them, or one line with a token for all; sent as user name and password")
     Path tokenFile;
 
+    @Option(names = "--mqtt", defaultValue = "5", paramLabel = "3|5", description = "version of MQTT; 3 for servers that speak no other (${DEFAULT-VALUE})")
+    int version;
+
     private Map<String, String> tokens;
 
     /**
@@ -43,6 +48,13 @@ final class MqttOptions {
             builder = builder.simpleAuth().username(deviceId).password(token.getBytes(StandardCharsets.UTF_8)).applySimpleAuth();
         }
         return builder;
+    }
+
+    /** The same in MQTT 3.1.1, without a name and a password: only servers that anybody may use are spoken to so. */
+    Mqtt3AsyncClient client3(String clientId, MqttClientExecutorConfig executor) {
+        return Mqtt3Client.builder().identifier(clientId).serverHost(host).serverPort(port).executorConfig(executor)
+                .transportConfig().mqttConnectTimeout(10, TimeUnit.SECONDS).applyTransportConfig()
+                .automaticReconnect().initialDelay(100, TimeUnit.MILLISECONDS).maxDelay(2, TimeUnit.SECONDS).applyAutomaticReconnect().buildAsync();
     }
 
     /** Few threads on purpose: the load shares its cores with what it measures. */

@@ -236,6 +236,11 @@ public final class HttpsPart implements AutoCloseable {
         refused.add(messageKey);
     }
 
+    /** Takes back {@link #refuse}. */
+    public synchronized void accept(String messageKey) {
+        refused.remove(messageKey);
+    }
+
     /** Answers 401 to every request without {@code Authorization: Bearer <token>}; null asks for none. */
     public synchronized void token(String expected) {
         token = expected;
