@@ -70,6 +70,7 @@ final class Conventions {
     rules.put("sql-name", this::sqlName);
     rules.put("sql-unit", this::sqlUnit);
     rules.put("feature", this::feature);
+    rules.put("feature-build", this::featureBuild);
     rules.put("reasons", this::reasons);
     rules.put("metric-name", this::metricName);
     rules.put("metric-once", this::metricOnce);
@@ -610,6 +611,25 @@ final class Conventions {
       String name = (f.side.equals("cloud") ? "caravan-cloud-" : "caravan-") + f.stem;
       if (!features.contains(name)) {
         find(f.file, 0, "there is no feature [%s] that installs this file: add it to features/*/src/main/feature/feature.xml", name);
+      }
+    }
+  }
+
+  /** Maven knows nothing of what a feature file names: without a dependency a parallel build packs an older bundle, or none. */
+  private void featureBuild() {
+    Pattern form = Pattern.compile("<bundle[^>]*>mvn:io\\.caravan/([a-z0-9-]+)/");
+    for (Path p : repo.files("features", p -> p.toString().endsWith("src/main/feature/feature.xml"))) {
+      Path pom = p.getParent().getParent().getParent().getParent().resolve("pom.xml");
+      String dependencies = Files.exists(pom) ? repo.text(pom) : "";
+      Set<String> named = new TreeSet<>();
+      Matcher m = form.matcher(repo.text(p));
+      while (m.find()) {
+        named.add(m.group(1));
+      }
+      for (String artifact : named) {
+        if (!dependencies.contains("<artifactId>" + artifact + "</artifactId>")) {
+          find(repo.name(p), 0, "bundle [%s] is no dependency of %s, so the build does not wait for it: add it there, scope provided", artifact, repo.name(pom));
+        }
       }
     }
   }

@@ -185,6 +185,18 @@ class FleetTest {
     assertEquals(List.of("new"), JSON.convertValue(cloud.fleet("gw-7").get("states"), List.class));
     cloud.json(409, "POST", "/api/v1/admin/gateways", "{\"gateway_id\":\"gw-7\"}");
     assertEquals("/gateway", cloud.json(400, "POST", "/api/v1/admin/gateways", "{\"gateway\":\"gw-8\"}").get("field").asText());
+    cloud.json(201, "POST", "/api/v1/admin/gateways", "{\"gateway_id\":\"gw-8\"}");
+    for (String list : List.of("/api/v1/fleet?state=new&limit=1", "/api/v1/admin/gateways?limit=1")) {
+      HttpResponse<String> page = HTTP.send(HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + cloud.httpPort() + list)).build(), HttpResponse.BodyHandlers.ofString());
+      String link = page.headers().firstValue("Link").orElseThrow();
+      assertEquals("[gw-7]", JSON.readTree(page.body()).findValuesAsText("gateway_id").toString());
+      assertEquals('<' + list + "&after=gw-7>; rel=\"next\"", link);
+      JsonNode rest = cloud.json(200, "GET", link.substring(1, link.indexOf('>')), null);
+      assertEquals("[gw-8]", rest.findValuesAsText("gateway_id").toString());
+      assertEquals("/limit", cloud.json(400, "GET", list.replace("limit=1", "limit=0"), null).get("field").asText());
+      assertEquals("/after", cloud.json(400, "GET", list + "&after=%2F", null).get("field").asText());
+    }
+    cloud.json(204, "DELETE", "/api/v1/admin/gateways/gw-8", null);
     enrolment(cloud, "0".repeat(64), 401, "cve_" + "x".repeat(43));
     enrolment(cloud, "short", 400, token);
 

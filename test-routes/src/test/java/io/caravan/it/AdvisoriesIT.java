@@ -173,9 +173,11 @@ class AdvisoriesIT {
       Set<String> types = config.lines().filter(l -> l.matches("log4j2\\.[^=]*\\.type *=.*")).map(l -> l.replaceFirst(".*= *", "").trim())
           .collect(Collectors.toCollection(TreeSet::new));
       Set<String> allowed = Set.of("Console", "RollingFile", "RollingRandomAccessFile", "PatternLayout", "Policies", "SizeBasedTriggeringPolicy",
-          "DefaultRolloverStrategy", "PaxOsgi", "OsgiService", "ContextMapFilter", "ThresholdFilter", "Routing", "Sift", "Null");
+          "DefaultRolloverStrategy", "PaxOsgi", "OsgiService", "ContextMapFilter", "ThresholdFilter", "Routing", "Sift", "Null",
+          "AppenderRef", "JsonTemplateLayout", "Repeats");
       assertFalse(types.isEmpty(), config);
       assertTrue(allowed.containsAll(types), () -> "appenders and layouts " + types + " beside " + allowed + ": look at the advisories first");
+      assertTrue(Files.readString(home.resolve("etc/log.json")).contains("{\"$resolver\": \"message\", \"stringified\": true}"), "a message that is written as JSON");
     }
   }
 

@@ -15,7 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /** A process of ours: its output goes to a file, and it does not outlive the test's JVM. Used by one thread at a time. */
-final class Child implements AutoCloseable {
+public final class Child implements AutoCloseable {
   private static final Set<Process> RUNNING = ConcurrentHashMap.newKeySet();
 
   static {
@@ -33,7 +33,7 @@ final class Child implements AutoCloseable {
   }
 
   /** @param log gets stdout and stderr, appended */
-  static Child start(String name, List<String> command, Map<String, String> environment, Path directory, Path log) {
+  public static Child start(String name, List<String> command, Map<String, String> environment, Path directory, Path log) {
     try {
       Files.createDirectories(log.getParent());
       ProcessBuilder builder = new ProcessBuilder(command).directory(directory.toFile()).redirectErrorStream(true)
@@ -49,16 +49,16 @@ final class Child implements AutoCloseable {
     }
   }
 
-  long pid() {
+  public long pid() {
     return process.pid();
   }
 
-  boolean alive() {
+  public boolean alive() {
     return process.isAlive();
   }
 
   /** SIGKILL to it and whatever it started; returns when they are gone. */
-  void kill() {
+  public void kill() {
     Stream.concat(process.descendants(), Stream.of(process.toHandle())).toList().forEach(h -> {
       h.destroyForcibly();
       await(h);
@@ -80,7 +80,7 @@ final class Child implements AutoCloseable {
   }
 
   /** @param name STOP, CONT, HUP */
-  void signal(String name) {
+  public void signal(String name) {
     try {
       if (new ProcessBuilder("kill", "-" + name, Long.toString(process.pid())).start().waitFor() != 0) {
         throw new IllegalStateException("signal " + name + " to " + this.name + " [" + process.pid() + "] failed");
@@ -91,12 +91,12 @@ final class Child implements AutoCloseable {
   }
 
   /** SIGTERM, and its exit code. */
-  int stop(Duration limit) {
+  public int stop(Duration limit) {
     process.destroy();
     return awaitExit(limit);
   }
 
-  int awaitExit(Duration limit) {
+  public int awaitExit(Duration limit) {
     try {
       if (!process.waitFor(limit.toMillis(), TimeUnit.MILLISECONDS)) {
         kill();
@@ -109,7 +109,7 @@ final class Child implements AutoCloseable {
     return process.exitValue();
   }
 
-  String output() {
+  public String output() {
     try {
       return Files.exists(log) ? Files.readString(log, StandardCharsets.ISO_8859_1) : "";
     } catch (IOException e) {
@@ -118,7 +118,7 @@ final class Child implements AutoCloseable {
   }
 
   /** The last lines it wrote, for a failure's message. */
-  String tail() {
+  public String tail() {
     List<String> lines = output().lines().toList();
     return String.join("\n", lines.subList(Math.max(0, lines.size() - 60), lines.size()));
   }

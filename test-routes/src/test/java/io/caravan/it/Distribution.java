@@ -26,23 +26,37 @@ import org.awaitility.core.ConditionTimeoutException;
  * One unpacked distribution and the process that runs it, seen from outside only: its folders, its ports, its exit code.
  * Used by one thread.
  */
-final class Distribution implements AutoCloseable {
-  static final Path REPO = Path.of(System.getProperty("repo.dir", "..")).toAbsolutePath().normalize();
-  /** Two shared cores: a start that takes longer than this is a failure, not a slow machine. */
-  static final Duration START = Duration.ofSeconds(120);
+public final class Distribution implements AutoCloseable {
+  public static final Path REPO = Path.of(System.getProperty("repo.dir", "..")).toAbsolutePath().normalize();
+  /** Two shared cores: a start that takes longer than this is a failure, not a slow machine. Where much else runs: {@code -Dpatience.seconds=}. */
+  public static final Duration START = Duration.ofSeconds(Integer.getInteger("patience.seconds", 120));
   /** What a service manager grants before it kills. */
   private static final Duration STOP = Duration.ofSeconds(10);
   private static final HttpClient HTTP = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)
       .connectTimeout(Duration.ofSeconds(5)).build();
 
-  final String side;
-  final Path home;
-  final int httpPort = Ports.free();
+  public final String side;
+  public final Path home;
+  public final int httpPort;
   private final Map<String, String> settings = new LinkedHashMap<>();
   private final Map<String, String> environment = new LinkedHashMap<>();
   private Child child;
 
+  /** The same process's other home: another version in its own folder, with the same settings and ports. */
+  Distribution in(Path otherHome) {
+    return new Distribution(this, otherHome);
+  }
+
+  private Distribution(Distribution same, Path home) {
+    side = same.side;
+    this.home = home;
+    httpPort = same.httpPort;
+    settings.putAll(same.settings);
+    environment.putAll(same.environment);
+  }
+
   private Distribution(String side, Path home) {
+    httpPort = Ports.free();
     this.side = side;
     this.home = home;
     with("http.port", httpPort);
@@ -53,12 +67,12 @@ final class Distribution implements AutoCloseable {
   }
 
   /** Unpacks {@code karaf-assembly/<side>/target/*.tar.gz} into an empty folder {@code target/it/<name>}. */
-  static Distribution unpack(String side, String name) {
+  public static Distribution unpack(String side, String name) {
     return unpack(side, REPO.resolve("test-routes/target/it/" + name));
   }
 
   /** As above, into a folder of its own elsewhere: the repository may stand where another user cannot come. */
-  static Distribution unpack(String side, Path home) {
+  public static Distribution unpack(String side, Path home) {
     String name = home.getFileName().toString();
     Path target = REPO.resolve("karaf-assembly/" + side + "/target");
     try {
@@ -80,7 +94,7 @@ final class Distribution implements AutoCloseable {
     }
   }
 
-  static void delete(Path folder) throws IOException {
+  public static void delete(Path folder) throws IOException {
     if (Files.exists(folder)) {
       try (Stream<Path> all = Files.walk(folder)) {
         for (Path p : all.sorted(Comparator.reverseOrder()).toList()) {
@@ -91,24 +105,24 @@ final class Distribution implements AutoCloseable {
   }
 
   /** A setting of every later start, given as an argument. */
-  Distribution with(String key, Object value) {
+  public Distribution with(String key, Object value) {
     settings.put(key, value.toString());
     return this;
   }
 
-  Distribution without(String key) {
+  public Distribution without(String key) {
     settings.remove(key);
     return this;
   }
 
   /** A variable of every later start. */
-  Distribution withEnvironment(String name, String value) {
+  public Distribution withEnvironment(String name, String value) {
     environment.put(name, value);
     return this;
   }
 
   /** Starts the process and does not wait for it. */
-  Distribution start() {
+  public Distribution start() {
     List<String> command = new ArrayList<>(List.of(home.resolve("bin/caravan").toString(), "run"));
     settings.forEach((k, v) -> command.add("--" + k + "=" + v));
     child = Child.start(side, command, environment, home, home.resolve("console.log"));
@@ -116,12 +130,12 @@ final class Distribution implements AutoCloseable {
   }
 
   /** Waits until /readyz says 200. */
-  Distribution awaitReady() {
+  public Distribution awaitReady() {
     return await200("/readyz");
   }
 
   /** Waits until /healthz says 200: the process works, ready or not. */
-  Distribution awaitLive() {
+  public Distribution awaitLive() {
     return await200("/healthz");
   }
 
@@ -146,27 +160,44 @@ final class Distribution implements AutoCloseable {
   }
 
   /** SIGKILL; returns when the process is gone. */
-  void kill() {
+  public void kill() {
     child.kill();
   }
 
+  /** @param name STOP, CONT */
+  public void signal(String name) {
+    child.signal(name);
+  }
+
   /** SIGTERM, and the exit code. */
-  int stop() {
+  public int stop() {
     return child.stop(STOP);
   }
 
   /** The exit code of a process that ends by itself. */
-  int awaitExit() {
+  public int awaitExit() {
     return child.awaitExit(START);
   }
 
   /** The lines of the console that say that something went wrong. */
-  List<String> errors() {
-    return console().lines().filter(l -> l.contains(" ERROR ")).toList();
+  public List<String> errors() {
+    return console().lines().filter(l -> l.contains("\"level\":\"ERROR\"")).toList();
+  }
+
+  /** What is on stdout: every line of the console that is not the launcher's or Java's own on stderr must be JSON. */
+  List<JsonNode> logLines() {
+    ObjectMapper mapper = new ObjectMapper();
+    return console().lines().filter(l -> l.startsWith("{")).map(l -> {
+      try {
+        return mapper.readTree(l);
+      } catch (IOException e) {
+        throw new AssertionError(side + ": no JSON: " + l, e);
+      }
+    }).toList();
   }
 
   /** The message of a check of /readyz; null: there is no such check, or it is UP. */
-  String down(String check) throws IOException {
+  public String down(String check) throws IOException {
     for (JsonNode c : json("/readyz").path("checks")) {
       if (c.path("name").asText().equals(check) && !c.path("status").asText().equals("UP")) {
         return c.path("message").asText();
@@ -176,7 +207,7 @@ final class Distribution implements AutoCloseable {
   }
 
   /** What a command of the shell printed. Fails when the command did. */
-  String shell(String command) {
+  public String shell(String command) {
     try (Child shell = Child.start("shell", List.of(home.resolve("bin/caravan").toString(), "shell", command), environment, home,
         home.resolve("shell-" + System.nanoTime() + ".log"))) {
       int exit = shell.awaitExit(START);
@@ -188,19 +219,19 @@ final class Distribution implements AutoCloseable {
   }
 
   /** Of the process itself: bin/caravan becomes the JVM. */
-  long pid() {
+  public long pid() {
     return child.pid();
   }
 
-  boolean running() {
+  public boolean running() {
     return child != null && child.alive();
   }
 
-  String console() {
+  public String console() {
     return child.output();
   }
 
-  String log() {
+  public String log() {
     try {
       Path log = home.resolve("data/log/karaf.log");
       return Files.exists(log) ? Files.readString(log) : "";
@@ -210,7 +241,7 @@ final class Distribution implements AutoCloseable {
   }
 
   /** The answer's status; 0 when there was no answer. */
-  int status(String path) {
+  public int status(String path) {
     try {
       return get(path).statusCode();
     } catch (IOException e) {
@@ -218,19 +249,19 @@ final class Distribution implements AutoCloseable {
     }
   }
 
-  HttpResponse<String> get(String path) throws IOException {
+  public HttpResponse<String> get(String path) throws IOException {
     return send(HttpRequest.newBuilder(uri(path)));
   }
 
-  JsonNode json(String path) throws IOException {
+  public JsonNode json(String path) throws IOException {
     return new ObjectMapper().readTree(get(path).body());
   }
 
-  HttpResponse<String> post(String path, String contentType, byte[] body) throws IOException {
+  public HttpResponse<String> post(String path, String contentType, byte[] body) throws IOException {
     return send(HttpRequest.newBuilder(uri(path)).header("Content-Type", contentType).POST(HttpRequest.BodyPublishers.ofByteArray(body)));
   }
 
-  HttpResponse<String> send(HttpRequest.Builder request) throws IOException {
+  public HttpResponse<String> send(HttpRequest.Builder request) throws IOException {
     try {
       return HTTP.send(request.timeout(Duration.ofSeconds(30)).build(), HttpResponse.BodyHandlers.ofString());
     } catch (InterruptedException e) {

@@ -16,7 +16,7 @@ import java.util.List;
  * Devices in processes of their own that go on through every crash of what they talk to, keep what was not promised to them
  * and note what was. Used by one thread.
  */
-final class Load implements AutoCloseable {
+public final class Load implements AutoCloseable {
   private static final Duration PROGRESS = Duration.ofSeconds(90);
   /** A line of the ack log. */
   private static final int ACK_BYTES = 36;
@@ -29,17 +29,20 @@ final class Load implements AutoCloseable {
   private Path ledger;
 
   /** @param folder of what is noted */
-  Load(Path folder, int port) {
+  public Load(Path folder, int port) {
     this.folder = folder;
     this.port = port;
   }
 
   /** A few boards with readings, events, rubbish, duplicates, and one without a clock. */
-  Load devices(Object... more) {
+  public Load devices(Object... more) {
     ledger = folder.resolve("devices.ledger");
-    List<Object> arguments = new ArrayList<>(List.of("simulate", "--port", port, "--devices", 4, "--events", 0.3,
+    List<Object> arguments = new ArrayList<>(List.of("simulate", "--port", port, "--events", 0.3,
         "--bad-payloads", 0.05, "--duplicates", 0.1, "--clock-1970", "--drain", DRAIN_S + "s", "--report", "0s", "--ledger", ledger));
     arguments.addAll(List.of(more));
+    if (!arguments.contains("--devices")) {
+      arguments.addAll(List.of("--devices", 4));
+    }
     if (!arguments.contains("--interval")) {
       arguments.addAll(List.of("--interval", "50ms"));
     }
@@ -48,12 +51,17 @@ final class Load implements AutoCloseable {
   }
 
   /** Numbered telemetry at a rate that leaves the machine some air. */
-  Load numbered() {
-    return load("--connections", 4, "--window", 100, "--rate", 1_000);
+  public Load numbered() {
+    return numbered(1_000);
+  }
+
+  /** @param rate messages per second of four devices together */
+  public Load numbered(int rate) {
+    return load("--connections", 4, "--window", 100, "--rate", rate);
   }
 
   /** As much as is acknowledged. */
-  Load flood() {
+  public Load flood() {
     return load("--connections", 32, "--window", 500);
   }
 
@@ -66,7 +74,7 @@ final class Load implements AutoCloseable {
   }
 
   /** Waits until about so many more promises were noted, at least one: a moment under load, of the caller's choice. */
-  void awaitProgress(int promises) {
+  public void awaitProgress(int promises) {
     Path file = ackLog == null ? ledger : ackLog;
     long from = size(file);
     await("progress in " + file).atMost(PROGRESS).pollDelay(Duration.ZERO).pollInterval(Duration.ofMillis(1))
@@ -81,7 +89,7 @@ final class Load implements AutoCloseable {
     }
   }
 
-  Oracle evidence(Oracle oracle) {
+  public Oracle evidence(Oracle oracle) {
     if (ledger != null) {
       oracle.ledger(ledger);
     }
@@ -91,8 +99,18 @@ final class Load implements AutoCloseable {
     return oracle;
   }
 
+  /** What {@link #numbered} and {@link #flood} were promised; null: neither runs. */
+  public Path ackLog() {
+    return ackLog;
+  }
+
+  /** What {@link #devices} noted; null: they do not run. */
+  public Path ledger() {
+    return ledger;
+  }
+
   /** Nothing new any more; every device gets rid of what it still holds. */
-  Load finish() {
+  public Load finish() {
     for (Child child : running) {
       child.stop(Duration.ofSeconds(DRAIN_S + 20));
       String output = child.output();

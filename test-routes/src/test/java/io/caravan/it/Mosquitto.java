@@ -14,18 +14,18 @@ import java.util.Map;
 import java.util.stream.Stream;
 
 /** A mosquitto of our own; by default without its persistence: after SIGKILL it knows nothing, the worst a broker can do. */
-final class Mosquitto implements AutoCloseable {
-  final int port;
+public final class Mosquitto implements AutoCloseable {
+  public final int port;
   private final Path folder;
   private final Path binary;
   private Child child;
 
-  Mosquitto(Path folder, int port) throws IOException {
+  public Mosquitto(Path folder, int port) throws IOException {
     this(folder, port, "allow_anonymous true", "persistence false", "max_queued_messages 0");
   }
 
   /** @param settings lines of mosquitto.conf, who may connect and what is kept; files are relative to the folder */
-  Mosquitto(Path folder, int port, String... settings) throws IOException {
+  public Mosquitto(Path folder, int port, String... settings) throws IOException {
     this.folder = Files.createDirectories(folder);
     this.port = port;
     this.binary = Stream.of("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto").map(Path::of)
@@ -40,12 +40,12 @@ final class Mosquitto implements AutoCloseable {
         """.formatted(port, System.getProperty("user.name"), String.join("\n", settings)));
   }
 
-  void start() {
+  public void start() {
     child = Child.start("mosquitto", List.of(binary.toString(), "-c", "mosquitto.conf"), Map.of(), folder, folder.resolve("mosquitto.log"));
     await("mosquitto on port " + port).atMost(Duration.ofSeconds(20)).until(() -> listens(port));
   }
 
-  static boolean listens(int port) {
+  public static boolean listens(int port) {
     try (Socket socket = new Socket()) {
       socket.connect(new InetSocketAddress("127.0.0.1", port), 500);
       return true;
@@ -54,17 +54,17 @@ final class Mosquitto implements AutoCloseable {
     }
   }
 
-  void kill() {
+  public void kill() {
     child.kill();
   }
 
   /** SIGTERM: it writes down what it keeps. */
-  void stop() {
+  public void stop() {
     child.stop(Duration.ofSeconds(20));
   }
 
   /** @param name STOP, CONT, or HUP to read passwords and access list again */
-  void signal(String name) {
+  public void signal(String name) {
     child.signal(name);
   }
 

@@ -163,7 +163,8 @@ class OperationIT {
   void eachRoleMayDoItsCommandsAndNoOthers() {
     Map<String, String> lowest = new LinkedHashMap<>();
     for (String command : List.of("gateway:info", "gateway:diagnose", "sink:list", "dead:list", "wal:status", "wal:ledger", "route:list", "device:list",
-        "config:list", "bundle:list", "feature:list", "help", "shell:info", "command:list", "twin:show", "capability:show gateway")) {
+        "gateway:watch --count 1",
+        "route:diff", "route:topology", "config:list", "bundle:list", "feature:list", "help", "shell:info", "command:list", "twin:show", "capability:show gateway")) {
       lowest.put(command, VIEWER);
     }
     for (String command : List.of("sink:pause uplink", "sink:resume uplink", "dead:requeue --all --yes", "audit:list", "audit:verify", "wal:verify", "log:get",
@@ -211,6 +212,37 @@ class OperationIT {
     assertTrue(entries("--action route.inventory").get(0).path("details").path("ingest").asText().matches("feature [0-9a-f]{64}"));
     assertEquals("admin", entries("--action user.add").get(0).path("subject").asText());
     assertEquals(List.of(), entries("--from 2020-01-01T00:00:00Z --to 2020-01-02T00:00:00Z"));
+  }
+
+  /** From the operating system's shell: the status says how it ended, and nothing is for a terminal. */
+  @Test
+  @Order(5)
+  void commandsRunFromOutside() throws Exception {
+    ObjectMapper json = new ObjectMapper();
+    for (String command : List.of("gateway:info", "gateway:diagnose", "gateway:watch --count 1 --interval 100ms", "route:list", "route:show rollup --resolved", "route:diff", "route:topology",
+        "sink:list", "dead:list", "wal:status", "wal:ledger", "wal:incidents", "device:list", "command:list", "twin:show", "user:list", "audit:list", "config:list", "task:list")) {
+      Ran people = shell("root", command);
+      assertEquals(0, people.exit, command + ": " + people.output);
+      assertFalse(people.output.contains("\u001b"), command);
+      Ran program = shell("root", command + " --json");
+      assertTrue(program.exit == 0 && json.readTree(program.output).isContainerNode(), command + ": " + program);
+    }
+    assertTrue(shell("root", "gateway:info").output.lines().count() <= 24);
+    Ran help = shell("root", "sink:pause --help");
+    assertTrue(help.exit == 0 && help.output.contains("sink:pause kafka") && !help.output.contains("\u001b"), help.output);
+    assertEquals(1, shell("root", "sink:pause nosuch").exit);
+    Ran svg = shell("root", "route:topology --format svg");
+    javax.xml.parsers.DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(new java.io.ByteArrayInputStream(svg.output.getBytes(StandardCharsets.UTF_8)));
+    assertTrue(svg.output.contains(">ingest<") && svg.output.contains(">rollup<"), svg.output);
+
+    String shipped = shell("root", "route:show rollup").output;
+    Path copy = Files.writeString(folder.resolve("rollup.camel.yaml"), shipped);
+    assertEquals(0, shell("root", "route:check " + copy).exit);
+    Files.writeString(copy, shipped.replace("direct:", "nosuch:"));
+    Ran bad = shell("root", "route:check " + copy);
+    assertTrue(bad.exit == 1 && bad.output.contains(copy.toString()) && bad.output.contains("-> "), bad.output);
+    Ran refused = shell("root", "route:edit rollup");
+    assertTrue(refused.exit == 1 && refused.output.contains("route:show rollup"), "deploy/ is not this user's: " + refused.output);
   }
 
   @Test

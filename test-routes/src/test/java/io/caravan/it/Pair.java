@@ -17,26 +17,31 @@ import java.util.Map;
 import java.util.stream.Stream;
 
 /** A cloud and a gateway that know each other, each on a store of its own; neither is started yet. Used by one thread. */
-final class Pair implements AutoCloseable {
-  static final String GATEWAY_ID = "it";
+public final class Pair implements AutoCloseable {
+  public static final String GATEWAY_ID = "it";
   /** Short, so that a test sees windows soon. */
   static final long WINDOW_MS = 1_000;
 
-  final Distribution cloud;
-  final Distribution gateway;
-  final int mqttPort = Ports.free();
-  final int brokerPort = Ports.free();
-  final int uplinkPort = Ports.free();
-  final Path folder;
-  final Path gatewayDb;
-  final Path cloudDb;
+  public final Distribution cloud;
+  public final Distribution gateway;
+  public final int mqttPort = Ports.free();
+  public final int brokerPort = Ports.free();
+  public final int uplinkPort = Ports.free();
+  public final Path folder;
+  public final Path gatewayDb;
+  public final Path cloudDb;
 
   /** @param name of the folders below target/it */
-  Pair(String name) {
+  public Pair(String name) {
+    this(Distribution.REPO.resolve("test-routes/target/it"), name);
+  }
+
+  /** @param base where folders {@code <name>}, {@code <name>-cloud} and {@code <name>-gateway} are made */
+  public Pair(Path base, String name) {
     try {
-      cloud = Distribution.unpack("cloud", name + "-cloud");
-      gateway = Distribution.unpack("gateway", name + "-gateway");
-      folder = gateway.home.resolveSibling(name);
+      cloud = Distribution.unpack("cloud", base.resolve(name + "-cloud"));
+      gateway = Distribution.unpack("gateway", base.resolve(name + "-gateway"));
+      folder = base.resolve(name);
       Distribution.delete(folder);
       Files.createDirectories(folder);
       gatewayDb = folder.resolve("gateway/gateway.db");
@@ -68,14 +73,14 @@ final class Pair implements AutoCloseable {
   }
 
   /** The gateway takes messages from a broker on {@link #brokerPort}, and not by itself. */
-  Pair viaBroker() {
+  public Pair viaBroker() {
     gateway.with("ingest.direct.enabled", false).with("ingest.mqtt.enabled", true).with("mqtt.client.url", "tcp://127.0.0.1:" + brokerPort)
         .with("mqtt.client.reconnect.min.ms", 100).with("mqtt.client.reconnect.max.ms", 1_000).with("mqtt.client.redelivery.delay.ms", 500);
     return this;
   }
 
   /** Runs mosquitto/certs. */
-  void certs(String... arguments) {
+  public void certs(String... arguments) {
     List<String> command = Stream.concat(Stream.of(Distribution.REPO.resolve("mosquitto/certs").toString()), Arrays.stream(arguments)).toList();
     Child certs = Child.start("certs", command, Map.of(), folder, folder.resolve("certs.log"));
     if (certs.awaitExit(Duration.ofSeconds(60)) != 0) {
@@ -84,7 +89,7 @@ final class Pair implements AutoCloseable {
   }
 
   /** Both at once, and waits for both; neither runs when one does not get ready. */
-  Pair start() {
+  public Pair start() {
     try {
       cloud.start();
       gateway.start();

@@ -162,6 +162,7 @@ class SbomIT {
            "pkg:maven/org.glassfish.jaxb/jaxb-runtime", "pkg:maven/org.glassfish.jaxb/txw2" -> List.of(byGroup, "com/sun/xml");
       case "pkg:maven/org.apache.httpcomponents/httpclient", "pkg:maven/org.apache.httpcomponents/httpcore" -> List.of("org/apache/http");
       case "pkg:maven/commons-codec/commons-codec" -> List.of("org/apache/commons/codec");
+      case "pkg:maven/io.github.java-diff-utils/java-diff-utils" -> List.of("com/github/difflib");
       case "pkg:maven/commons-io/commons-io" -> List.of("org/apache/commons/io");
       case "pkg:maven/at.yawk.lz4/lz4-java" -> List.of("net/jpountz");
       case "pkg:maven/org.springframework/spring-jcl" -> List.of(byGroup, "org/apache/commons/logging");

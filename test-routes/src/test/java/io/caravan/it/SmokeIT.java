@@ -3,6 +3,7 @@ package io.caravan.it;
 
 import static org.awaitility.Awaitility.await;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
@@ -56,6 +57,65 @@ class SmokeIT {
       assertTrue(side.get("/metrics").body().contains("caravan_"), () -> "no metric of ours in /metrics of the " + side.side);
       assertEquals("0.1.0", side.json("/version").path("version").asText(), side.side);
     }
+  }
+
+  /** What the process says on stdout is JSON lines with what an operator needs, from the first to the last. */
+  @Test
+  void everyLineOnStdoutIsJson() throws Exception {
+    for (Distribution side : List.of(pair.gateway, pair.cloud)) {
+      List<JsonNode> lines = side.logLines();
+      assertTrue(lines.size() > 10, side::console);
+      for (JsonNode line : lines) {
+        for (String field : List.of("ts", "level", "logger", "thread", "msg")) {
+          assertTrue(line.path(field).isTextual(), () -> side.side + ": no " + field + " in " + line);
+        }
+      }
+      JsonNode last = lines.get(lines.size() - 1);
+      assertEquals(side.side, last.path("role").asText(), last::toString);
+      assertEquals(side == pair.gateway ? Pair.GATEWAY_ID : "", last.path("gateway_id").asText(), last::toString);
+      // What is no JSON is what the launcher, and Karaf's through java.util.logging, say on stderr before there is a log.
+      assertEquals(List.of(), side.console().lines()
+          .filter(l -> !l.startsWith("{") && !l.startsWith("caravan: ") && !l.startsWith("INFO: ") && !l.contains(" org.apache.karaf.main.")).toList(), side.side);
+    }
+    // A line of the text log that says what was sent stays one line there too, and one object here.
+    String evil = "x\u001b[31m\r\n{\"level\":\"ERROR\",\"msg\":\"forged by a device\"}";
+    assertEquals(400, pair.gateway.post("/ingest/smoke-log", JSON, bytes(evil)).statusCode());
+    assertTrue(pair.gateway.logLines().stream().noneMatch(l -> l.path("msg").asText().equals("forged by a device")));
+  }
+
+  /** A level is changed while it runs, and back: the lines come on stdout, and no more. */
+  @Test
+  void levelOfALoggerIsChangedWhileItRuns() {
+    String logger = "org.apache.karaf.log.core"; // of log:log
+    pair.gateway.shell("log:log -l DEBUG smoke-before");
+    pair.gateway.shell("log:set DEBUG " + logger);
+    assertEquals("DEBUG", pair.gateway.shell("log:get " + logger).strip());
+    pair.gateway.shell("log:log -l DEBUG smoke-between");
+    await().atMost(DELIVERY).until(() -> said(pair.gateway, "smoke-between") == 1);
+    assertEquals(0, said(pair.gateway, "smoke-before"), "negative control");
+    pair.gateway.shell("log:set DEFAULT " + logger);
+    assertEquals("INFO", pair.gateway.shell("log:get " + logger).strip());
+    pair.gateway.shell("log:log -l DEBUG smoke-after; log:log -l WARNING smoke-end");
+    await().atMost(DELIVERY).until(() -> said(pair.gateway, "smoke-end") == 1);
+    assertEquals(0, said(pair.gateway, "smoke-after"));
+  }
+
+  private static long said(Distribution side, String text) {
+    return side.logLines().stream().filter(l -> l.path("msg").asText().equals(text)).count();
+  }
+
+  /** Long work is in the list with what became of it, and what is not there cannot be cancelled. */
+  @Test
+  void longWorkIsListed() throws Exception {
+    pair.gateway.shell("wal:verify");
+    JsonNode tasks = new ObjectMapper().readTree(pair.gateway.shell("task:list --json"));
+    JsonNode verify = StreamSupport.stream(tasks.spliterator(), false).filter(t -> t.path("name").asText().equals("wal:verify")).findFirst().orElseThrow();
+    assertEquals("done", verify.path("state").asText(), tasks::toString);
+    assertEquals(1, verify.path("ratio").asDouble(), tasks::toString);
+    assertTrue(pair.gateway.get("/metrics").body().contains("caravan_task_progress_ratio{task=\"wal:verify\"} 1.0"));
+    String id = verify.path("id").asText();
+    AssertionError refused = assertThrows(AssertionError.class, () -> pair.gateway.shell("task:cancel " + id));
+    assertTrue(refused.getMessage().contains("is over: done"), refused::getMessage);
   }
 
   @Test

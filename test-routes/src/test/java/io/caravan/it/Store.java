@@ -11,13 +11,13 @@ import java.util.List;
 import org.sqlite.SQLiteConfig;
 
 /** Reads a store that another process writes. */
-final class Store {
+public final class Store {
   private static final int BUSY_TIMEOUT_MS = 10_000;
 
   private Store() { }
 
   /** @return a row per element, its columns separated by commas */
-  static List<String> rows(Path file, String sql) throws SQLException {
+  public static List<String> rows(Path file, String sql) throws SQLException {
     SQLiteConfig config = new SQLiteConfig();
     config.setReadOnly(true);
     config.setBusyTimeout(BUSY_TIMEOUT_MS);
@@ -34,7 +34,7 @@ final class Store {
     }
   }
 
-  static long number(Path file, String sql) throws SQLException {
+  public static long number(Path file, String sql) throws SQLException {
     return Long.parseLong(rows(file, sql).get(0));
   }
 }

@@ -11,6 +11,7 @@ import io.caravan.devices.DevicesModule;
 import io.caravan.ingest.IngestModule;
 import io.caravan.it.Ports;
 import io.caravan.runtime.Caravan;
+import io.caravan.telemetry.TelemetryModule;
 import io.caravan.uplink.Gateways;
 import io.caravan.uplink.UplinkModule;
 import io.caravan.wal.WalModule;
@@ -37,7 +38,13 @@ final class Pair implements AutoCloseable {
   final int uplinkPort = Ports.free();
   final int httpPort = Ports.free();
   final int mqttPort = Ports.free();
+  final int gatewayHttpPort = Ports.free();
   final Map<String, Trace> traces = new java.util.HashMap<>();
+  /** Stems besides those that the path needs. */
+  List<String> moreAtCloud = List.of();
+  List<String> moreAtGateway = List.of();
+  /** Camel counts its routes only with JMX; names there are those of one container per role and JVM. */
+  boolean jmx;
   Caravan cloud;
   Caravan gateway;
 
@@ -74,13 +81,16 @@ final class Pair implements AutoCloseable {
     if (Boolean.getBoolean("path.trace")) {
       context.getCamelContextExtension().addInterceptStrategy(traces.computeIfAbsent(side, Trace::new));
     }
-    context.disableJMX(); // its names are those of one container per JVM
+    if (!jmx) {
+      context.disableJMX();
+    }
     return Caravan.builder().context(context).home(home.resolve(side)).keys(home.resolve(side + "/etc/keys")).environment(Map.of())
-        .set("container.role", side).withoutDiscovery().module("wal", new WalModule());
+        .set("container.role", side).withoutDiscovery().module("telemetry", new TelemetryModule())
+        .module("wal", new WalModule());
   }
 
-  private Path[] routes(String side, String... stems) {
-    return Stream.of(stems).map(stem -> REPO.resolve("routes/" + side + "/" + stem + ".camel.yaml")).toArray(Path[]::new);
+  private Path[] routes(String side, List<String> more, String... stems) {
+    return Stream.concat(Stream.of(stems), more.stream()).map(stem -> REPO.resolve("routes/" + side + "/" + stem + ".camel.yaml")).toArray(Path[]::new);
   }
 
   void startCloud(Map<String, String> keys) throws Exception {
@@ -89,7 +99,7 @@ final class Pair implements AutoCloseable {
     keys.forEach(builder::set);
     cloud = builder.module("uplink", new UplinkModule()).module("accounts", new AccountsModule()).module("desk", new DeskModule())
         .module("api", new ApiModule()).module("app", new AppModule())
-        .routes(routes("cloud", "uplink", "inbox", "bus", "store", "command", "session", "api", "api-device", "api-event", "api-series", "api-command", "stream",
+        .routes(routes("cloud", moreAtCloud, "uplink", "inbox", "bus", "store", "command", "session", "api", "api-device", "api-event", "api-series", "api-command", "stream",
             "downsample", "app")).start();
     if (!cloud.awaitReady(LIMIT)) {
       throw new AssertionError("the cloud does not get ready: " + cloud.checks() + cloud.routes());
@@ -103,14 +113,14 @@ final class Pair implements AutoCloseable {
   }
 
   void startGateway(Map<String, String> keys) throws Exception {
-    Caravan.Builder builder = builder("gateway").set("http.port", String.valueOf(Ports.free())).set("mqtt.server.port", String.valueOf(mqttPort))
+    Caravan.Builder builder = builder("gateway").set("http.port", String.valueOf(gatewayHttpPort)).set("mqtt.server.port", String.valueOf(mqttPort))
         .set("device.access", "open").set("gateway.id", "gw-1").set("uplink.url", "wss://localhost:" + uplinkPort)
         .set("uplink.token.file", home.resolve("uplink.token").toString()).set("uplink.ca.file", home.resolve("cloud.crt").toString())
         .set("uplink.reconnect.min.ms", "50");
     keys.forEach(builder::set);
     gateway = builder.module("ingest", new IngestModule()).module("devices", new DevicesModule()).module("uplink", new UplinkModule())
         .module("commands", new CommandsModule())
-        .routes(routes("gateway", "ingest", "ingest-direct", "wal-append", "rejected", "fanout", "answers", "command", "twin", "passthrough", "rollup",
+        .routes(routes("gateway", moreAtGateway, "ingest", "ingest-direct", "ingest-http", "wal-append", "rejected", "fanout", "answers", "command", "twin", "passthrough", "rollup",
             "outbox", "uplink")).start();
     if (!gateway.awaitReady(LIMIT)) {
       throw new AssertionError("the gateway does not get ready: " + gateway.checks() + gateway.routes());

@@ -59,7 +59,7 @@ class HttpAccessTest {
     }
     DefaultCamelContext context = new DefaultCamelContext();
     context.disableJMX();
-    Path[] keys = Stream.of("container", "http", "devices", "ingest", "wal").map(pid -> etc.resolve("keys/io.caravan." + pid + ".yaml"))
+    Path[] keys = Stream.of("container", "http", "devices", "ingest", "wal", "sink").map(pid -> etc.resolve("keys/io.caravan." + pid + ".yaml"))
         .toArray(Path[]::new);
     Caravan.Builder builder = Caravan.builder().context(context).home(home).keys(keys).set("container.role", "gateway")
         .set("http.port", "0").withoutDiscovery().module("wal", new WalModule()).module("ingest", new IngestModule())

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.torture;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.caravan.torture.Controls.Control;
+import io.caravan.torture.Cycle.Kind;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What a campaign says of itself; above all, when it must not say that all is well. */
+class ReportTest {
+  @TempDir
+  Path folder;
+
+  private static Cycle cycle(int index, double recovery) {
+    Cycle cycle = new Cycle("kill-gateway", 41 + index, index);
+    cycle.promised(100);
+    cycle.took(10, recovery);
+    cycle.figure("images", 2);
+    return cycle;
+  }
+
+  private static Campaign.Result result(Cycle... cycles) {
+    Campaign.Result result = new Campaign.Result();
+    result.cycles.addAll(List.of(cycles));
+    result.controls.add(new Control("lost-file", "one record is <taken> out", 1));
+    result.planned = cycles.length;
+    return result;
+  }
+
+  private static ObjectNode json(Campaign.Result result) {
+    List<Fault> faults = Faults.all().stream().filter(f -> f.name().equals("kill-gateway") || f.name().equals("uplink-dropped")).toList();
+    return Report.json(Map.of("campaign", "short", "seed", 41), Map.of("cores", 2), faults, Map.of("uplink-dropped", "needs root"), result);
+  }
+
+  @Test
+  void figuresAreThoseOfTheCycles() {
+    ObjectNode report = json(result(cycle(0, 3), cycle(1, 1), cycle(2, 2)));
+    assertTrue(report.path("ok").asBoolean());
+    assertEquals(3, report.at("/faults/0/cycles").asInt());
+    assertEquals(300, report.at("/faults/0/promised").asLong());
+    assertEquals(2.0, report.at("/faults/0/first_promise_p50_s").asDouble());
+    assertEquals(3.0, report.at("/faults/0/first_promise_p99_s").asDouble());
+    assertEquals(6.0, report.at("/faults/0/figures/images").asDouble());
+    assertEquals("needs root", report.at("/faults/1/not_injected").asText());
+    assertEquals(0, report.at("/total/lost").asLong());
+  }
+
+  @Test
+  void whatWasFoundIsCountedNamedAndSaysHowToRepeatIt() {
+    Cycle bad = cycle(1, 1);
+    bad.fault(Kind.LOST, 7, "file: d/b/1 <is> gone");
+    ObjectNode report = json(result(cycle(0, 1), bad));
+    assertFalse(report.path("ok").asBoolean());
+    assertEquals(7, report.at("/faults/0/lost").asLong());
+    assertEquals(1, report.at("/faults/0/failed").asInt());
+    assertEquals("bin/torture --seed 42 --only kill-gateway --cycles 1", report.at("/failures/0/again").asText());
+    assertTrue(Report.table(report).contains("kill-gateway"));
+  }
+
+  @Test
+  void aBlindControlNoControlAndNoCycleAreFailures() {
+    Campaign.Result blind = result(cycle(0, 1));
+    blind.controls.add(new Control("order-s3", "two change places", 0));
+    assertFalse(json(blind).path("ok").asBoolean());
+    Campaign.Result none = result(cycle(0, 1));
+    none.controls.clear();
+    assertFalse(json(none).path("ok").asBoolean());
+    assertFalse(json(result()).path("ok").asBoolean());
+  }
+
+  @Test
+  void thePageNeedsNothingElseAndSaysTheSame() throws Exception {
+    Cycle bad = cycle(0, 1);
+    bad.fault(Kind.ORDER, 1, "kafka: <script>alert(1)</script>");
+    Report.write(json(result(bad)), folder);
+    String page = Files.readString(folder.resolve("torture.html"));
+    assertTrue(page.contains("failed") && page.contains("kill-gateway") && page.contains("needs root") && page.contains("--seed 41"), page);
+    assertFalse(page.contains("<script") || page.contains("http://") || page.contains("https://") || page.contains("<taken>"), page);
+    assertEquals(1, new ObjectMapper().readTree(folder.resolve("torture.json").toFile()).at("/total/order").asLong());
+  }
+
+  @Test
+  void quantilesAreOfWhatIsThere() {
+    assertEquals(1.0, Report.quantile(List.of(1.0), 0.99));
+    assertEquals(2.0, Report.quantile(List.of(1.0, 2.0, 3.0, 4.0), 0.5));
+    assertEquals(4.0, Report.quantile(List.of(1.0, 2.0, 3.0, 4.0), 0.99));
+  }
+}

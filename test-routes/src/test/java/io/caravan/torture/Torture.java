@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.caravan.torture;
+
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.caravan.it.Distribution;
+import io.caravan.torture.Schedule.Asked;
+import io.caravan.torture.Schedule.Step;
+import java.io.IOException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.time.LocalTime;
+import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** The command line of the campaign runner. */
+@Command(name = "bin/torture", mixinStandardHelpOptions = true, sortOptions = false, usageHelpWidth = 120, description = {
+    "Breaks the gateway and what surrounds it, again and again, and compares what devices were promised with what is in every sink and in the cloud."
+        + " docs/torture.md.",
+    "Exit 0: nothing was found and every negative control was; 1: something was found; 2: it could not be done."})
+public final class Torture implements Callable<Integer> {
+  /** What is asked of a full campaign, beside 50 of every fault. */
+  private static final Map<String, Integer> FULL = Map.of("kill-gateway", 500, "power-loss", 100);
+  private static final int FULL_OTHERS = 50;
+
+  @Option(names = "--short", description = "each fault once, most of them in one world (the default)")
+  boolean brief;
+
+  @Option(names = "--full", description = "500 kills, 100 power losses, 50 of each other fault: a night or two")
+  boolean full;
+
+  @Option(names = "--seed", paramLabel = "N", description = "chooses moments, places and order; the same seed, the same schedule (chosen and printed)")
+  Long seed;
+
+  @Option(names = "--only", split = ",", paramLabel = "FAULT", description = "these faults only; see --list")
+  List<String> only = new ArrayList<>();
+
+  @Option(names = "--cycles", paramLabel = "N", description = "so many cycles of each fault")
+  int cycles;
+
+  @Option(names = "--minutes", paramLabel = "N", description = "begin no cycle after that time; what was planned and what was done is in the report")
+  int minutes;
+
+  @Option(names = "--controls", description = "also gateways that break their promise on purpose, which must be found (with --full always)")
+  boolean controls;
+
+  @Option(names = "--rate", paramLabel = "N", defaultValue = "100", description = "messages per second of the numbered devices (${DEFAULT-VALUE})")
+  int rate = 100;
+
+  @Option(names = "--out", paramLabel = "DIR", description = "gets torture.json, torture.html and the folders of what failed (test-routes/target/torture)")
+  Path out = Distribution.REPO.resolve("test-routes/target/torture");
+
+  @Option(names = "--list", description = "the faults, and whether this machine can do them")
+  boolean list;
+
+  /** @param args see --help */
+  public static void main(String[] args) {
+    System.exit(new CommandLine(new Torture()).setExecutionExceptionHandler((e, line, parsed) -> {
+      e.printStackTrace();
+      return 2;
+    }).execute(args));
+  }
+
+  @Override
+  public Integer call() throws Exception {
+    if (list) {
+      for (Fault fault : Faults.all()) {
+        System.out.printf("%-24s (%d) %s%s%n", fault.name(), fault.number(), fault.does(), fault.unavailable() == null ? "" : " [" + fault.unavailable() + "]");
+      }
+      return 0;
+    }
+    if (brief && (full || cycles > 0)) {
+      throw new CommandLine.ParameterException(new CommandLine(this), "--short is one cycle of each fault: leave out --full and --cycles");
+    }
+    ObjectNode report = run(line -> System.out.println(LocalTime.now().truncatedTo(ChronoUnit.SECONDS) + " " + line));
+    System.out.print(Report.table(report));
+    System.out.println("report: " + out.resolve("torture.html") + " and torture.json");
+    return report.path("ok").asBoolean() ? 0 : 1;
+  }
+
+  /** @return the report, which is also written */
+  ObjectNode run(Consumer<String> progress) throws Exception {
+    long chosen = seed != null ? seed : ThreadLocalRandom.current().nextLong(1, 1_000_000);
+    List<Fault> faults = new ArrayList<>(Faults.all());
+    List<String> names = faults.stream().map(Fault::name).toList();
+    for (String name : only) {
+      if (!names.contains(name)) {
+        throw new IllegalArgumentException("--only [" + name + "] must be one of " + names);
+      }
+    }
+    faults.removeIf(fault -> !only.isEmpty() && !only.contains(fault.name()));
+    Map<String, String> missing = new LinkedHashMap<>();
+    List<Asked> asked = new ArrayList<>();
+    for (Fault fault : faults) {
+      String why = fault.unavailable();
+      if (why != null) {
+        missing.put(fault.name(), why);
+        progress.accept(fault.name() + " is not injected: " + why);
+      } else {
+        asked.add(new Asked(fault.name(), fault.alone(), cycles > 0 ? cycles : full ? FULL.getOrDefault(fault.name(), FULL_OTHERS) : 1));
+      }
+    }
+    if (!only.isEmpty() && !missing.isEmpty()) {
+      throw new IllegalStateException("asked for by name, and not possible here: " + missing);
+    }
+    boolean one = !full && cycles == 0;
+    List<List<Step>> worlds = one ? Schedule.brief(asked, chosen) : Schedule.full(asked, chosen);
+    progress.accept("seed " + chosen + ": " + worlds.stream().mapToInt(List::size).sum() + " cycles in " + worlds.size() + " worlds");
+    Path folder = out.toAbsolutePath();
+    clear(Files.createDirectories(folder));
+    long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
+    Map<String, Object> what = new LinkedHashMap<>();
+    what.put("campaign", full ? "full" : one ? "short" : "chosen");
+    what.put("seed", chosen);
+    what.put("only", only);
+    what.put("rate", rate);
+    what.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+    what.put("commit", System.getProperty("build.commit", "unknown"));
+    Map<String, Object> environment = environment(folder);
+    Campaign.Result result = new Campaign(faults, folder, rate, endsAt, full || controls, progress).run(worlds, chosen);
+    environment.put("load_at_end", load());
+    ObjectNode report = Report.json(what, environment, faults, missing, result);
+    Report.write(report, folder);
+    return report;
+  }
+
+  /** Only what an earlier campaign left: the folder may be anybody's. */
+  private static void clear(Path folder) throws IOException {
+    try (DirectoryStream<Path> left = Files.newDirectoryStream(folder, "{torture.json,torture.html,parts,controls,world-*}")) {
+      for (Path p : left) {
+        Distribution.delete(p);
+      }
+    }
+  }
+
+  private static Map<String, Object> environment(Path folder) throws IOException {
+    Map<String, Object> environment = new LinkedHashMap<>();
+    environment.put("cores", Runtime.getRuntime().availableProcessors());
+    environment.put("cpu", Files.lines(Path.of("/proc/cpuinfo")).filter(l -> l.startsWith("model name")).findFirst().map(l -> l.replaceFirst(".*: ", "")).orElse("unknown"));
+    environment.put("memory_mb", Long.parseLong(Files.readAllLines(Path.of("/proc/meminfo")).get(0).replaceAll("\\D", "")) / 1024);
+    environment.put("kernel", System.getProperty("os.version"));
+    environment.put("java", System.getProperty("java.version"));
+    environment.put("fs", Files.getFileStore(folder).type());
+    environment.put("user", "root".equals(System.getProperty("user.name")) ? "root" : "not root");
+    environment.put("load_at_begin", load());
+    return environment;
+  }
+
+  private static String load() throws IOException {
+    return Files.readString(Path.of("/proc/loadavg")).split(" ")[0];
+  }
+}
