@@ -21,6 +21,11 @@ bench() {
     java -XX:+UseSerialGC -XX:-UsePerfData -Xss512k -Xmx384m -cp "$bench_jar:$root/bench/target/lib/*" io.caravan.bench.Main "$@"
 }
 
+# What is built, for /version; "unknown" where this is no clone.
+commit() {
+    git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || say unknown
+}
+
 # Prints who listens on TCP port $1, nothing when it is free.
 port_holder() {
     local line
