@@ -31,6 +31,7 @@ import java.net.ServerSocket;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Queue;
@@ -39,6 +40,7 @@ import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
 import org.apache.camel.Exchange;
@@ -235,6 +237,29 @@ class MqttServerTest {
       device.send(RawClient.publish(4, "devices/d1/telemetry", 1, 1, BODY));
       assertEquals("40020001", device.receive());
     }
+  }
+
+  @Test
+  void whatComesBehindAMessageThatFailedIsNotStoredBeforeIt() throws Exception {
+    AtomicInteger calls = new AtomicInteger();
+    store = exchange -> {
+      if (calls.incrementAndGet() == 2) {
+        throw new IllegalStateException("no consumers available on endpoint: direct://wal-append");
+      }
+      return "durable";
+    };
+    start("&failureDelayMs=1");
+    ByteBuffer all = ByteBuffer.allocate(1_000);
+    for (int id = 1; id <= 5; id++) {
+      all.put(RawClient.publish(5, "devices/d1/telemetry", 1, id, BODY));
+    }
+    try (RawClient device = RawClient.connected(port, 5, "d1", 60)) {
+      device.send(Arrays.copyOf(all.array(), all.position()));
+      assertEquals("40020001", device.receive(), "what came before it is acknowledged");
+      assertTrue(device.receive().startsWith("e0"), "DISCONNECT");
+      assertEquals("closed", device.receive());
+    }
+    assertEquals(2, calls.get());
   }
 
   @Test

@@ -8,13 +8,16 @@ import org.apache.camel.ManagementStatisticsLevel;
 import org.apache.camel.StartupSummaryLevel;
 import org.apache.camel.component.direct.DirectComponent;
 import org.apache.camel.component.properties.PropertiesComponent;
+import org.apache.camel.component.seda.SedaComponent;
 import org.apache.camel.spi.ManagementAgent;
 import org.apache.camel.spi.SupervisingRouteController;
 
 /** How the one CamelContext is set up, the same in Karaf and in plain Java. */
 final class Contexts {
 
-    private static final int SHUTDOWN_S = 10;
+    /** Below the launcher's limit for the whole process: modules stop after the routes, and the store wants to be closed. */
+    private static final int SHUTDOWN_S = 6;
+    private static final int QUEUE_POLL_MS = 200;
 
     private Contexts() {
     }
@@ -43,6 +46,9 @@ final class Contexts {
         // A route that is not there (its store is away, its file is being replaced) is said at once: by default the caller's
         // thread, an event loop perhaps, would wait half a minute for it.
         context.getComponent("direct", DirectComponent.class).setBlock(false);
+        // Stopping waits for the poll of one queue after the other, and there are a dozen: at the default of a second that was
+        // all the time the process had.
+        context.getComponent("seda", SedaComponent.class).setDefaultPollTimeout(QUEUE_POLL_MS);
 
         SupervisingRouteController controller = context.getRouteController().supervising();
         controller.setInitialDelay(0);

@@ -623,6 +623,10 @@ final class Session {
       pause(ALL_IN_FLIGHT);
     }
     listener.getAsyncProcessor().process(exchange, publication);
+    if (publication.answer() == Publication.FAILED) {
+      // What comes behind it must not be stored before it: it waits here, and answer() ends the connection in its turn.
+      pause(FAILED);
+    }
   }
 
   private void enqueue(Publication publication) {
