@@ -69,7 +69,8 @@ const cases = {
     // The table shows what came since when something on the page is chosen.
     await page.waitForFunction((t) => {
       const nodes = document.querySelectorAll('#route-diagram-tracing-view .react-flow__node');
-      globalThis.turn = ((globalThis.turn ?? 0) + 1) % nodes.length;
+      // No nodes yet: the remainder would be NaN, and stay so.
+      globalThis.turn = ((globalThis.turn || 0) + 1) % (nodes.length || 1);
       nodes[globalThis.turn]?.click();
       return [...document.querySelectorAll('#route-message-table td[data-label="ToNode"]')].some((e) => e.innerText.includes(t));
     }, {polling: 1000}, step);

@@ -81,7 +81,8 @@ class SinkFileIT {
     awaitDrained("ndjson");
     assertEquals(List.of("big,too_large"), Store.rows(db, "SELECT w.device_id, d.reason FROM dead_letter d JOIN wal w USING (seq)"
         + " WHERE d.sink = 'ndjson' AND d.state = 'dead' ORDER BY seq"));
-    assertEquals(1, metric("caravan_sink_dead_letters_rows{sink=\"ndjson\"}"));
+    // Gauges of the log are looked up every so often, not per scrape.
+    await("the gauge of dead letters").atMost(SOON).until(() -> metric("caravan_sink_dead_letters_rows{sink=\"ndjson\"}") == 1);
     assertEquals(keys().size() - 1, keysIn(folder).size());
     assertTrue(gateway.shell("dead:list --sink ndjson").contains("too_large"));
 

@@ -203,7 +203,11 @@ public final class S3Part implements AutoCloseable {
             }
             String page = expect(200, request("GET", "/" + bucket, query, Map.of(), new byte[0], CALL), "list of " + bucket).text();
             for (Matcher m = CONTENTS.matcher(page); m.find();) {
-                objects.add(new Listed(element(m.group(1), "Key"), Long.parseLong(element(m.group(1), "Size")), element(m.group(1), "ETag").replace("\"", "")));
+                String etag = element(m.group(1), "ETag");
+                // An object that is being written has none yet: it is not there.
+                if (etag != null) {
+                    objects.add(new Listed(element(m.group(1), "Key"), Long.parseLong(element(m.group(1), "Size")), etag.replace("\"", "")));
+                }
             }
             next = element(page, "NextContinuationToken");
         } while (next != null);
