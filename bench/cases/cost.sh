@@ -43,7 +43,7 @@ bench_cost() {
     base_cpu=''
     base_p99=''
     for devices in 10 1000 10000; do
-        [ "$(ulimit -n)" -gt $((2 * devices)) ] || { progress "NOT MEASURED: $devices devices need more than ulimit -n [$(ulimit -n)]"; continue; }
+        [ "$(ulimit -n)" -gt $((devices + 1000)) ] || { progress "NOT MEASURED: $devices devices need more than ulimit -n [$(ulimit -n)]"; continue; }
         rm -f "$home/gateway.db"*
         boot --mqtt.server.connections.max=20000 --mqtt.server.address.connects.per.s=0
         progress "cost with $devices devices: 2,000 messages a second over all of them, $seconds_each s"
@@ -60,6 +60,7 @@ bench_cost() {
 # Connecting takes its time and its CPU: only what comes after is counted.
 cost_devices() {
     local from
+    : >"$work/cost-load.json"
     start "$work/cost-load.json" java -XX:+UseSerialGC -XX:-UsePerfData -Xss512k -Xmx1g -cp "$bench_jar:$root/bench/target/lib/*" io.caravan.bench.Main \
         load --port "$mqtt_port" --quiet --connections "$1" --window 50 --rate 2000 --tick 5ms --warmup "${warmup}s" --seconds "$((seconds_each * 2))s" --drain 60s --prefix "of$1" --marks
     local loading=$started

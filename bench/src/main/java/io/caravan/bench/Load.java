@@ -42,7 +42,7 @@ final class Load implements Callable<Integer> {
     @Option(names = "--connections", defaultValue = "8", description = "connections, one device each (${DEFAULT-VALUE})")
     int connections;
 
-    @Option(names = "--window", defaultValue = "200", description = "unacknowledged messages per connection (${DEFAULT-VALUE})")
+    @Option(names = "--window", defaultValue = "200", description = "unacknowledged messages per connection (${DEFAULT-VALUE}); the server's receive maximum, if that is less")
     int window;
 
     @Option(names = "--rate", defaultValue = "0", description = "messages per second over all connections; 0: as fast as acks allow")
@@ -128,7 +128,8 @@ final class Load implements Callable<Integer> {
             all.add(new Connection(prefix + "-" + i, bootId, executor));
         }
         for (Connection c : all) {
-            c.client.connect(window);
+            // All have the same server: the least is everybody's.
+            window = c.client.connect(window);
         }
 
         long started = System.nanoTime();
@@ -222,7 +223,7 @@ final class Load implements Callable<Integer> {
         while (!stopping && System.nanoTime() < end && (messages == 0 || published < messages)) {
             boolean idle = true;
             for (Connection c : all) {
-                while (c.room() && (messages == 0 || published < messages)) {
+                while (c.room() && System.nanoTime() < end && (messages == 0 || published < messages)) {
                     if (!c.resend()) {
                         c.publishNew(System.nanoTime());
                         published++;

@@ -20,8 +20,9 @@ interface MqttLink {
      * Connects; from then on it connects again by itself.
      *
      * @param window unacknowledged messages at most
+     * @return what the server lets be unacknowledged, if that is less; a publish beyond it would block
      */
-    void connect(int window) throws Exception;
+    int connect(int window) throws Exception;
 
     boolean connected();
 
@@ -53,8 +54,9 @@ interface MqttLink {
     /** Version 5. */
     record Five(Mqtt5AsyncClient client) implements MqttLink {
         @Override
-        public void connect(int window) throws Exception {
-            client.connectWith().cleanStart(true).restrictions().receiveMaximum(10).sendMaximum(window).applyRestrictions().send().get(60, TimeUnit.SECONDS);
+        public int connect(int window) throws Exception {
+            return Math.min(window, client.connectWith().cleanStart(true).restrictions().receiveMaximum(10).sendMaximum(window).applyRestrictions().send()
+                    .get(60, TimeUnit.SECONDS).getRestrictions().getReceiveMaximum());
         }
 
         @Override
@@ -76,8 +78,9 @@ interface MqttLink {
     /** Version 3.1.1. */
     record Three(Mqtt3AsyncClient client) implements MqttLink {
         @Override
-        public void connect(int window) throws Exception {
+        public int connect(int window) throws Exception {
             client.connectWith().cleanSession(true).send().get(60, TimeUnit.SECONDS);
+            return window;
         }
 
         @Override
