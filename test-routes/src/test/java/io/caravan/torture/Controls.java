@@ -83,7 +83,8 @@ final class Controls {
     controls.add(new Control("ack-before-commit", "wal.unsafe.ack=before-commit, killed " + kills + " times: promised and not in the log", lost));
     try (World world = new World(base, "control-dedupe", parts, Map.of(), Map.of("wal.unsafe.dedupe", "off"), 50)) {
       world.awaitPromises(500);
-      world.finish();
+      // Boards that wait for receipts would wait for ever: what is stored twice does not count as progress.
+      world.abandon();
       long doubled = world.oracle().judge().faults(Verdict.Fault.DOUBLED);
       controls.add(new Control("no-dedupe", "wal.unsafe.dedupe=off, devices that repeat themselves: in the log twice", doubled));
     }

@@ -350,6 +350,11 @@ public final class World implements AutoCloseable {
     loads.forEach(Load::finish);
   }
 
+  /** Ends the load as it is: devices keep what they still hold. */
+  void abandon() {
+    loads.forEach(Load::close);
+  }
+
   /** The bench's oracle, with all that devices noted. */
   Oracle oracle() {
     Oracle oracle = Oracle.of(gatewayDb(), cloudDb());
