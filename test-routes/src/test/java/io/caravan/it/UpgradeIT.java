@@ -66,7 +66,8 @@ class UpgradeIT {
         assertEquals(version + 1, Store.number(newHome.resolve("data/caravan/gateway.db"), "PRAGMA user_version"));
         pair.cloud.awaitReady();
         await("sink file, installed before").atMost(DELIVERY).until(() -> next.shell("sink:list").contains("file"));
-        assertEquals(200, next.status("/own"), "the route of its own");
+        next.awaitReady();
+        assertEquals(200, next.status("/own"), "the route of its own: ready means that deploy/ was taken, too");
         judgeWhile(pair, newHome, "after the upgrade");
 
         // Cloud away again; what is acknowledged from here on is in the new version's store only.

@@ -13,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.sql.SQLException;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -66,11 +67,15 @@ record Evidence(List<Row> rows, Map<String, List<Arrival>> arrivals, Map<String,
     return dead;
   }
 
-  /** Files in the order of their names, which is that of the rows; those that begin with a dot are not finished. */
+  /**
+   * Files in the order of their names, which is that of the rows, whatever folder they are in: a folder is a day, and the gateway's clock
+   * may have been set back. Those that begin with a dot are not finished.
+   */
   private static List<Arrival> file(Path folder) throws IOException {
     List<Arrival> arrivals = new ArrayList<>();
     try (Stream<Path> all = Files.walk(folder)) {
-      for (Path file : all.filter(p -> p.toString().endsWith(".ndjson") && !p.getFileName().toString().startsWith(".")).sorted().toList()) {
+      for (Path file : all.filter(p -> p.toString().endsWith(".ndjson") && !p.getFileName().toString().startsWith("."))
+          .sorted(Comparator.comparing(Path::getFileName)).toList()) {
         Files.readAllLines(file).forEach(line -> arrivals.add(Judge.arrival(line)));
       }
     }

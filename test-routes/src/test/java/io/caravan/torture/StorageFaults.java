@@ -458,7 +458,8 @@ final class StorageFaults {
 
   /** Rows are neither older nor younger for it. */
   private static final class ClockJump extends OnStore {
-    private static final List<Duration> JUMPS = List.of(Duration.ofHours(1), Duration.ofHours(-1), Duration.ofDays(1), Duration.ofDays(-1));
+    /** The first one crosses midnight at any hour: sinks that sort by day see days change places. */
+    private static final List<Duration> JUMPS = List.of(Duration.ofDays(1), Duration.ofDays(-1), Duration.ofHours(1), Duration.ofHours(-1));
     private Kept before;
 
     ClockJump() {

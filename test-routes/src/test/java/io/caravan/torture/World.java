@@ -316,7 +316,7 @@ public final class World implements AutoCloseable {
   }
 
   private void awaitDelivered(String which, long upTo) throws Exception {
-    String behind = "SELECT s.name || ' ' || s.state || ' ' || coalesce(s.reason, '') || ', acked up to ' || r.acked_seq FROM sink s JOIN sink_range r"
+    String behind = "SELECT s.name || ' ' || s.state || ' ' || coalesce(s.reason, '') || ' [' || coalesce(s.last_error, '') || '], acked up to ' || r.acked_seq FROM sink s JOIN sink_range r"
         + " ON r.sink = s.name WHERE s." + which + " AND r.acked_seq < min(coalesce(r.last_seq, " + upTo + "), " + upTo + ")";
     List<List<String>> last = new ArrayList<>(List.of(List.of()));
     try {

@@ -65,6 +65,7 @@ public final class Container implements AutoCloseable {
     private final ConfigUpdate control;
     private LogLevels logLevels;
     private LogLevels.Backend logs;
+    private Supplier<List<String>> coming = List::of;
     private Map<String, String> settings;
     private final Map<String, String> inventory = new TreeMap<>();
     private volatile boolean inventoried;
@@ -117,6 +118,11 @@ public final class Container implements AutoCloseable {
         logs = backend;
     }
 
+    /** @param files names of route files that are about to come: not ready the first time before they did; before {@link #start} */
+    public void coming(Supplier<List<String>> files) {
+        coming = files;
+    }
+
     /** Starts context and HTTP server. */
     public void start() throws Exception {
         audit.note("container.start", config.get("container.name"), "ok", Map.of("role", config.get("container.role"), "version", version(),
@@ -153,6 +159,8 @@ public final class Container implements AutoCloseable {
             context.getRegistry().bind("logLevel", logLevels);
             context.getRegistry().bind("control", new Control(this::about, health::checks, text -> config.redaction().of(text), audit));
         }
+        // Made now, by one thread: in Karaf the first one to ask makes it, two at once make two, and what was added to one of them is lost.
+        context.getTypeConverterRegistry().size();
         context.start();
         http = HttpServer.start(context, vertx, config);
         metrics.start(context, health, build(), config.getPath("audit.file"));
@@ -355,8 +363,7 @@ public final class Container implements AutoCloseable {
         // A store that is being salvaged at the start: for hours, perhaps.
         tasks.running("salvage").ifPresent(salvage -> checks.replaceAll(c -> c.name().equals("module:wal") && !c.up()
                 ? new Check(c.name(), c.status(), "the damaged store is being salvaged: " + salvage.text()) : c));
-        String starting = incomplete != null ? incomplete
-                : ready.getCount() > 0 && !routes.idle() ? "route files are being deployed" : null;
+        String starting = incomplete != null ? incomplete : ready.getCount() > 0 ? deploying() : null;
         checks.add(new Check("container", starting == null ? "UP" : "DOWN", starting == null ? "" : starting));
         checks.add(audit.check());
         checks.add(users.check());
@@ -368,6 +375,13 @@ public final class Container implements AutoCloseable {
                 file.error() != null ? file.error() : file.routes().stream().filter(r -> r.error() != null)
                         .map(r -> "route " + r.id() + " is not started: " + r.error()).findFirst().orElse(""))));
         return checks;
+    }
+
+    /** @return null: all that lay there at the start is taken */
+    private String deploying() {
+        List<String> files = coming.get();
+        return !files.isEmpty() ? "deploy/" + String.join(", deploy/", files) + " is about to be deployed"
+                : !routes.idle() ? "route files are being deployed" : null;
     }
 
     private Map<String, Object> about() {

@@ -6,48 +6,43 @@ import io.caravan.wal.Row;
 import java.io.ByteArrayInputStream;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.function.Function;
 import org.apache.camel.CamelContext;
 import org.apache.camel.Exchange;
 import org.apache.camel.TypeConverter;
+import org.apache.camel.spi.TypeConverterLoader;
 import org.apache.camel.spi.TypeConverterRegistry;
 import org.apache.camel.support.TypeConverterSupport;
 
-/** Lets components that take bytes or text take a {@link Batch} (NDJSON) or a {@link Row} (a line of it) as it is. */
-final class BatchConverters {
-    private final TypeConverterRegistry registry;
-    private final List<Class<?>[]> added = new ArrayList<>();
-
-    private BatchConverters(TypeConverterRegistry registry) {
-        this.registry = registry;
+/**
+ * Lets components that take bytes or text take a {@link Batch} (NDJSON) or a {@link Row} (a line of it) as it is.
+ *
+ * <p>Camel finds it by {@code META-INF/services/org/apache/camel/TypeConverterLoader}. What is only added to the registry is gone
+ * in Karaf as soon as any bundle that brings converters stops: camel-core-osgi then fills a new registry with what loaders bring.
+ */
+public final class BatchConverters implements TypeConverterLoader {
+    /** The registry of Karaf is filled without a lock: a loader that comes while that happens, as in a refresh, is left out. */
+    static void ensure(CamelContext context) {
+        new BatchConverters().load(context.getTypeConverterRegistry());
     }
 
-    /** @return takes them out again */
-    static AutoCloseable register(CamelContext context) {
-        BatchConverters converters = new BatchConverters(context.getTypeConverterRegistry());
-        converters.add(byte[].class, Batch.class, Batch::ndjson);
-        converters.add(InputStream.class, Batch.class, batch -> new ByteArrayInputStream(batch.ndjson()));
-        converters.add(String.class, Batch.class, batch -> new String(batch.ndjson(), StandardCharsets.UTF_8));
-        converters.add(byte[].class, Row.class, Row::json);
-        converters.add(InputStream.class, Row.class, row -> new ByteArrayInputStream(row.json()));
-        converters.add(String.class, Row.class, row -> new String(row.json(), StandardCharsets.UTF_8));
-        return converters::remove;
+    @Override
+    public void load(TypeConverterRegistry registry) {
+        add(registry, byte[].class, Batch.class, Batch::ndjson);
+        add(registry, InputStream.class, Batch.class, batch -> new ByteArrayInputStream(batch.ndjson()));
+        add(registry, String.class, Batch.class, batch -> new String(batch.ndjson(), StandardCharsets.UTF_8));
+        add(registry, byte[].class, Row.class, Row::json);
+        add(registry, InputStream.class, Row.class, row -> new ByteArrayInputStream(row.json()));
+        add(registry, String.class, Row.class, row -> new String(row.json(), StandardCharsets.UTF_8));
     }
 
-    private <T, F> void add(Class<T> to, Class<F> from, Function<F, T> function) {
+    private static <T, F> void add(TypeConverterRegistry registry, Class<T> to, Class<F> from, Function<F, T> function) {
         TypeConverter converter = new TypeConverterSupport() {
             @Override
             public <X> X convertTo(Class<X> type, Exchange exchange, Object value) {
                 return type.cast(function.apply(from.cast(value)));
             }
         };
-        registry.addTypeConverter(to, from, converter);
-        added.add(new Class<?>[] {to, from});
-    }
-
-    private void remove() {
-        added.forEach(pair -> registry.removeTypeConverter(pair[0], pair[1]));
+        registry.addTypeConverter(to, from, converter);   // one that is there stays
     }
 }

@@ -31,7 +31,7 @@ public final class InboxParts implements AutoCloseable {
         Sinks sinks = parts.keep(new Sinks(context, config, log, report));
         parts.bind(context, "sinks", sinks);
         parts.bind(context, "recovery", new InboxTools(reader, writer, sinks));
-        parts.keep(BatchConverters.register(context));
+        BatchConverters.ensure(context);
         return parts;
     }
 

@@ -107,7 +107,7 @@ public final class Store implements AutoCloseable {
         RecoveryTools recovery = new RecoveryTools(database, () -> config.get("gateway.id"), wal, new RecoveryParts(database, sinks, retention), tasks);
         bind("recovery", recovery);
         keep(RecoveryJmx.register(recovery));
-        keep(BatchConverters.register(context));
+        BatchConverters.ensure(context);
         metrics.gauge("caravan.wal.incidents.rows", "Incidents of the store that nobody has acknowledged", database,
                 db -> db.incidents().unacknowledged());
         signals.committed(lastSeq()); // routes that started before the store

@@ -23,7 +23,6 @@ import org.osgi.framework.FrameworkEvent;
 import org.osgi.framework.FrameworkUtil;
 import org.osgi.framework.ServiceEvent;
 import org.osgi.framework.SynchronousBundleListener;
-import org.osgi.framework.SynchronousBundleListener;
 import org.osgi.framework.startlevel.FrameworkStartLevel;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -88,6 +87,8 @@ public final class Activator implements BundleActivator {
                 }
                 container = new Container(context, config, ManagementFactory.getRuntimeMXBean().getStartTime());
                 container.logs(new PaxLevels(bundles));
+                Path deploy = Path.of(bundles.getProperty("karaf.base"), "deploy");
+                container.coming(() -> DeployFolder.untaken(deploy, bundles));
             }
             container.start();
             modules = new ModuleTracker(bundles, container);

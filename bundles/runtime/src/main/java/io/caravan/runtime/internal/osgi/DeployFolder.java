@@ -8,16 +8,24 @@ import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.net.MalformedURLException;
 import java.net.URL;
 import java.net.URLConnection;
 import java.net.URLStreamHandler;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
 import java.util.jar.Attributes;
 import java.util.jar.JarOutputStream;
 import java.util.jar.Manifest;
+import java.util.stream.Stream;
 import java.util.zip.ZipEntry;
 import org.apache.felix.fileinstall.ArtifactUrlTransformer;
+import org.osgi.framework.Bundle;
+import org.osgi.framework.BundleContext;
 
 /** Makes a bundle of a route file that is dropped into {@code deploy/}; FileInstall sees to the rest. */
 final class DeployFolder implements ArtifactUrlTransformer {
@@ -33,6 +41,10 @@ final class DeployFolder implements ArtifactUrlTransformer {
     /** Also other YAML files: nobody else takes them, and a file that has no effect should say why. */
     @Override
     public boolean canHandle(File artifact) {
+        return isRouteFile(artifact);
+    }
+
+    private static boolean isRouteFile(File artifact) {
         String name = artifact.getName();
         return artifact.isFile() && !name.startsWith(".")
                 && (name.endsWith(".camel.xml") || name.endsWith(".yaml") || name.endsWith(".yml"));
@@ -66,6 +78,41 @@ final class DeployFolder implements ArtifactUrlTransformer {
                 };
             }
         });
+    }
+
+    /**
+     * Files that lie in a folder and have not come to the deployer, nor been refused by it: FileInstall takes what it found unchanged twice, some
+     * time after the framework is up.
+     *
+     * @return their names, sorted; none where there is no such folder
+     * @throws UncheckedIOException it cannot be read
+     */
+    static List<String> untaken(Path folder, BundleContext bundles) {
+        if (!Files.isDirectory(folder)) {
+            return List.of();
+        }
+        Set<String> taken = new HashSet<>();
+        for (Bundle bundle : bundles.getBundles()) {
+            if (bundle.getState() == Bundle.ACTIVE && String.valueOf(bundle.getSymbolicName()).startsWith(RouteTracker.DEPLOY)) {
+                taken.add(bundle.getSymbolicName().substring(RouteTracker.DEPLOY.length()));
+            }
+        }
+        try (Stream<Path> files = Files.list(folder)) {
+            return files.filter(f -> isRouteFile(f.toFile())).map(f -> f.getFileName().toString())
+                    .filter(f -> isNamed(f) && !taken.contains(RouteSource.stem(f))).sorted().toList();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** One whose name breaks the rule never comes; the deployer was told. */
+    private static boolean isNamed(String file) {
+        try {
+            RouteSource.stem(file);
+            return true;
+        } catch (IllegalArgumentException e) {
+            return false;
+        }
     }
 
     static byte[] bundle(String file, byte[] text) throws IOException {

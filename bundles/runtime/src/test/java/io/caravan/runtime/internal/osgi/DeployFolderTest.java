@@ -8,17 +8,22 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.runtime.internal.RouteDeployer;
 import java.io.InputStream;
+import java.lang.reflect.Proxy;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
+import java.util.Map;
 import java.util.jar.JarInputStream;
 import java.util.jar.Manifest;
 import java.util.zip.ZipEntry;
 import org.apache.camel.impl.DefaultCamelContext;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.osgi.framework.Bundle;
+import org.osgi.framework.BundleContext;
 
 class DeployFolderTest {
 
@@ -69,5 +74,31 @@ class DeployFolderTest {
                 assertFalse(folder.canHandle(Files.writeString(dir.resolve(name), "").toFile()), name);
             }
         }
+    }
+
+    @Test
+    void whatLiesThereIsNotTakenBeforeItsBundleIsStarted() throws Exception {
+        for (String file : new String[] {"b.camel.yaml", "a.camel.xml", "a.b.camel.yaml", ".hidden.camel.yaml", "notes.txt", "x.jar"}) {
+            Files.writeString(dir.resolve(file), "");
+        }
+        assertEquals(List.of("a.camel.xml", "b.camel.yaml"), DeployFolder.untaken(dir, bundles(Map.of())));
+        assertEquals(List.of("b.camel.yaml"), DeployFolder.untaken(dir, bundles(Map.of("io.caravan.deploy.a", Bundle.ACTIVE, "io.caravan.deploy.b", Bundle.INSTALLED, "b", Bundle.ACTIVE))));
+        assertEquals(List.of(), DeployFolder.untaken(dir, bundles(Map.of("io.caravan.deploy.a", Bundle.ACTIVE, "io.caravan.deploy.b", Bundle.ACTIVE))));
+        assertEquals(List.of(), DeployFolder.untaken(dir.resolve("absent"), bundles(Map.of())));
+    }
+
+    /** @param states by symbolic name */
+    private static BundleContext bundles(Map<String, Integer> states) {
+        Bundle[] bundles = states.entrySet().stream().map(e -> proxy(Bundle.class, Map.of("getSymbolicName", e.getKey(), "getState", e.getValue()))).toArray(Bundle[]::new);
+        return proxy(BundleContext.class, Map.of("getBundles", bundles));
+    }
+
+    private static <T> T proxy(Class<T> type, Map<String, Object> answers) {
+        return type.cast(Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, (self, method, arguments) -> {
+            if (!answers.containsKey(method.getName())) {
+                throw new UnsupportedOperationException(method.toString());
+            }
+            return answers.get(method.getName());
+        }));
     }
 }
