@@ -76,6 +76,8 @@ class NftablesTest {
         there ip -6 addr add fd77::2/64 dev dev0 nodad; there ip -6 addr add fd77::9/64 dev dev0 nodad; there ip link set dev0 up
         python3 listen.py >listening & servers=$!
         until grep -q listening listening; do :; done
+        # A link that was just set up carries nothing for a moment; of ports, no rule here is about this one.
+        for _ in $(seq 100); do there python3 reach.py 2>unreached && break; done
         all() { there python3 connect.py "$1"; }
         all without
         nft -c -f "$1"; nft -f "$1"; nft -f "$1"
@@ -95,6 +97,11 @@ class NftablesTest {
                 s.bind((host, port)); s.listen(50); sockets.append(s)
         print("listening", flush=True)
         threading.Event().wait()
+        """);
+    Files.writeString(folder.resolve("reach.py"), """
+        import socket
+        for source, target in (("10.77.0.2", "10.77.0.1"), ("10.77.1.9", "10.77.0.1"), ("10.77.2.9", "10.77.0.1"), ("fd77::2", "fd77::1"), ("fd77::9", "fd77::1")):
+            socket.create_connection((target, 9999), 1, (source, 0)).close()
         """);
     Files.writeString(folder.resolve("connect.py"), """
         import socket, sys, threading
