@@ -3,6 +3,7 @@ package io.caravan.sinks;
 
 import static org.awaitility.Awaitility.await;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.it.Ports;
@@ -284,6 +285,24 @@ class SinkKafkaTest {
     await().atMost(LIMIT).until(() -> "failed".equals(state("state")));
     assertEquals("misconfigured", state("reason"));
     assertTrue(state("last_error").contains("max.message.bytes"), state("last_error"));
+  }
+
+  /** To a broker that takes nothing that is older than now, this machine's clock is slow. */
+  @Test
+  void aClockThatIsWrongMakesNoDeadLetters() throws Exception {
+    kafka.createTopic(topic, 1, Map.of("message.timestamp.before.max.ms", "0"));
+    settings.put("sink.kafka.request.linger.ms", "100");
+    start();
+    append(200);
+    await().atMost(LIMIT).until(() -> "failed".equals(state("state")));
+    assertEquals("misconfigured", state("reason"));
+    assertTrue(state("last_error").contains("clock"), state("last_error"));
+    kafka.deleteTopic(topic);
+    kafka.createTopic(topic, 1, Map.of());
+    await().atMost(LIMIT).until(() -> number("backlog") == 0);
+    assertEquals(200, number("acked"));
+    assertEquals(200, kafka.records(topic).stream().map(r -> r.headers().get("message_key")).distinct().count());
+    assertNull(text("SELECT group_concat(seq) FROM dead_letter"));
   }
 
   /** All 200 rows of a test share a batch. */

@@ -171,8 +171,7 @@ public final class KafkaBatchProducer extends KafkaSettings implements AutoClose
         }
 
         private void failed(Row row, Exception error) {
-            if (error instanceof RecordTooLargeException || error instanceof InvalidTimestampException
-                    || error instanceof SerializationException) {
+            if (error instanceof RecordTooLargeException || error instanceof SerializationException) {
                 refused.put(row.seq(), String.valueOf(error.getMessage()));
                 if (refusal == null) {
                     refusal = error;
@@ -253,6 +252,11 @@ public final class KafkaBatchProducer extends KafkaSettings implements AutoClose
         for (Throwable cause = e; cause != null; cause = cause.getCause()) {
             if (cause instanceof ConfigException && String.valueOf(cause.getMessage()).startsWith("No resolvable bootstrap urls")) {
                 return new SinkException(SinkException.Kind.TRANSIENT, "unavailable", cause.getMessage(), 0, e);
+            }
+            if (cause instanceof InvalidTimestampException) {
+                // The time is that of sending, so no record is at fault: with a clock that is right they are taken.
+                return new SinkException(SinkException.Kind.CONFIGURATION, "misconfigured", cause.getMessage() + ": that is when it was sent, so this machine's clock"
+                        + " or the broker's is wrong, or the topic's message.timestamp.after.max.ms or before.max.ms too narrow", 0, e);
             }
         }
         return e;

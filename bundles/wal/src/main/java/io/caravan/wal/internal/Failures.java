@@ -36,7 +36,7 @@ final class Failures {
                 "CertPathValidatorException", "CertificateExpiredException", "CertificateNotYetValidException", "ValidatorException",
                 "SunCertPathBuilderException", "SSLPeerUnverifiedException", "ClassNotFoundException", "NoClassDefFoundError");
         put(Kind.RECORD, "too_large", "RecordTooLargeException", "RecordBatchTooLargeException");
-        put(Kind.RECORD, "refused", "SerializationException", "InvalidRecordException", "InvalidTimestampException");
+        put(Kind.RECORD, "refused", "SerializationException", "InvalidRecordException");
         put(Kind.TRANSIENT, "timeout", "SocketTimeoutException", "TimeoutException", "HttpTimeoutException",
                 "ExchangeTimedOutException", "ApiCallTimeoutException", "ApiCallAttemptTimeoutException", "HttpConnectTimeoutException",
                 "NoStackTraceTimeoutException", "ConnectTimeoutException", "InterruptedException", "SslHandshakeTimeoutException");
