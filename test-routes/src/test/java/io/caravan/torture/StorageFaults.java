@@ -27,7 +27,7 @@ final class StorageFaults {
         new BrokenCalls("disk-full-for-a-moment", 6, Shim.ENOSPC, Shim.WRITE | Shim.LENGTH), new BrokenCalls("disk-unreadable", 5, Shim.EIO, Shim.READ),
         new Unwritable("disk-full", 6, Shim.ENOSPC, Shim.WRITE | Shim.LENGTH | Shim.CREATE),
         new Unwritable("disk-read-only", 6, Shim.EROFS, Shim.WRITE | Shim.LENGTH | Shim.CREATE | Shim.NAMES),
-        new IndexGone(), new TornTail(), new DamagedCopy(), new ClockJump());
+        new IndexGone(), new TornTail(), new DamagedCopy(), new ClockJump(), new ClockOf1970());
   }
 
   /** What all have in common: the shim is there from the first start, and does nothing before it is told to. */
@@ -458,12 +458,13 @@ final class StorageFaults {
 
   /** Rows are neither older nor younger for it. */
   private static final class ClockJump extends OnStore {
-    /** The first one crosses midnight at any hour: sinks that sort by day see days change places. */
-    private static final List<Duration> JUMPS = List.of(Duration.ofDays(1), Duration.ofDays(-1), Duration.ofHours(1), Duration.ofHours(-1));
+    /** The first one crosses midnight at any hour: sinks that sort by day see days change places. Ten years: behind every certificate's end. */
+    private static final List<Duration> JUMPS = List.of(Duration.ofDays(1), Duration.ofMinutes(-5), Duration.ofDays(3_650), Duration.ofHours(-1),
+        Duration.ofDays(-3_650), Duration.ofMinutes(5), Duration.ofDays(-1), Duration.ofHours(1));
     private Kept before;
 
     ClockJump() {
-      super("clock-jump", 16, "the gateway's wall clock is set forth or back by an hour or a day, and later set right");
+      super("clock-jump", 16, "the gateway's wall clock is set forth or back by minutes, an hour, a day or ten years, and later set right");
     }
 
     @Override
@@ -474,6 +475,37 @@ final class StorageFaults {
       cycle.note("by " + jump);
       world.awaitPromises(100);
       world.pause(STAYS);
+    }
+
+    @Override
+    public void heal(World world, Cycle cycle) throws Exception {
+      shim(world).clock(Duration.ZERO);
+      super.heal(world, cycle);
+    }
+
+    @Override
+    public void check(World world, Cycle cycle) throws Exception {
+      before.check(world, cycle);
+    }
+  }
+
+  /** A box without a battery for its clock: it says 1970 until the network tells it the time. */
+  private static final class ClockOf1970 extends OnStore {
+    private Kept before;
+
+    ClockOf1970() {
+      super("clock-of-1970", 16, "the gateway starts with a clock that says 1970, takes messages, and the clock is set right later");
+    }
+
+    @Override
+    public void inject(World world, Random random, Cycle cycle) throws Exception {
+      before = Kept.of(world);
+      world.killGateway();
+      shim(world).clock(Duration.ofMillis(random.nextInt(3_600_000) - System.currentTimeMillis()));
+      world.restartGateway();
+      world.awaitPromises(100);
+      // What has that time would be older than the topic's retention when it arrives.
+      world.await("sink kafka sends nothing", () -> world.state("kafka").equals("failed,misconfigured"));
     }
 
     @Override

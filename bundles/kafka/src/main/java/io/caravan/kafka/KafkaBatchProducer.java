@@ -8,6 +8,7 @@ import io.caravan.wal.Row;
 import io.caravan.wal.SinkException;
 import java.io.IOException;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -45,6 +46,8 @@ import org.slf4j.LoggerFactory;
  * <p>Connects with the first batch. Thread-safe; batches are sent one at a time, so that a device's rows stay in order.
  */
 public final class KafkaBatchProducer extends KafkaSettings implements AutoCloseable {
+    /** A box without a battery starts in 1970, or in the year its firmware was made. */
+    private static final long YEAR_2020_MS = 1_577_836_800_000L;
     private static final Logger LOG = LoggerFactory.getLogger(KafkaBatchProducer.class);
 
     private boolean gatewayInKey;
@@ -108,6 +111,11 @@ public final class KafkaBatchProducer extends KafkaSettings implements AutoClose
      * @throws Exception as {@link #send}
      */
     public synchronized Map<Integer, Long> publish(Batch batch) throws Exception {
+        long now = System.currentTimeMillis();
+        if (now < YEAR_2020_MS) {
+            throw new SinkException(SinkException.Kind.CONFIGURATION, "misconfigured", "this machine's clock says [" + Instant.ofEpochMilli(now)
+                    + "]: Kafka would take records of that time for older than its retention, and delete them; set the clock", 0, null);
+        }
         boolean settled = false;
         double splitsBefore = splits();
         try {

@@ -31,7 +31,9 @@ import java.util.Queue;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
+import java.util.function.LongSupplier;
 import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -63,6 +65,8 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     private static final int MAX_MISSED = 1_000;
     private static final int MAX_TOGETHER = 200;
     private static final int MANY_FILES = 50;
+    /** In the log of the classes, each with a line of its own; what comes beyond is anchored by the last one's hash. */
+    private static final int COPIES_PER_SECOND = 20;
 
     private record Missed(String time, String actor, String action, String subject, String error) { }
 
@@ -97,6 +101,12 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     private final Pattern rotatedName;
     private final Deque<Missed> missed = new ArrayDeque<>();
     private final Queue<Waiting> waiting = new ConcurrentLinkedQueue<>();
+    private final Consumer<String> copies;
+    private final LongSupplier nanoTime;
+    private long secondBegan;
+    private int copied;
+    private int uncopied;
+    private String lastUncopied;
     private long forgotten;
     private FileChannel channel;
     private long seq;
@@ -107,6 +117,13 @@ final class AuditLog implements AuditTrail, AutoCloseable {
 
     /** @param file made at once, its folder with mode 0700, itself with 0600 */
     AuditLog(Path file, long maxBytes) {
+        this(file, maxBytes, LOG::info, System::nanoTime);
+    }
+
+    AuditLog(Path file, long maxBytes, Consumer<String> copies, LongSupplier nanoTime) {
+        this.copies = copies;
+        this.nanoTime = nanoTime;
+        this.secondBegan = nanoTime.getAsLong();
         this.file = file.toAbsolutePath().normalize();
         this.maxBytes = maxBytes;
         String name = this.file.getFileName().toString();
@@ -150,7 +167,7 @@ final class AuditLog implements AuditTrail, AutoCloseable {
                 lines.add(write(w.time, w.actor, w.action, w.subject, w.outcome, w.details));
             }
             channel.force(false);
-            lines.forEach(LOG::info);
+            lines.forEach(this::copy);
             problem = null;
         } catch (IOException | RuntimeException e) {
             failure = e instanceof IOException io ? io : new IOException(e);
@@ -176,8 +193,9 @@ final class AuditLog implements AuditTrail, AutoCloseable {
         }
     }
 
-    /** Opens the file and writes what is missing, as long as something is wrong; called every now and then. */
+    /** Opens the file and writes what is missing, as long as something is wrong, and tells what was not copied; called every now and then. */
     synchronized void retry() {
+        copyRest();
         if (closed || channel != null && missed.isEmpty() && forgotten == 0 && problem == null) {
             return;
         }
@@ -203,6 +221,7 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     @Override
     public synchronized void close() {
         closed = true;
+        tellUncopied();
         release();
     }
 
@@ -298,7 +317,36 @@ final class AuditLog implements AuditTrail, AutoCloseable {
     private void append(String time, String actor, String action, String subject, String outcome, Map<String, ?> details) throws IOException {
         String text = write(time, actor, action, subject, outcome, details);
         channel.force(false);
-        LOG.info(text);
+        copy(text);
+    }
+
+    /** Hundreds of entries a second, as of commands through the API, must not push everything else out of the log of the classes. */
+    private void copy(String text) {
+        copyRest();
+        if (copied < COPIES_PER_SECOND) {
+            copied++;
+            copies.accept(text);
+        } else {
+            uncopied++;
+            lastUncopied = text;
+        }
+    }
+
+    /** What was left out of the second that is over: how many, and the last one, whose hash stands for all before it. */
+    private void copyRest() {
+        if (nanoTime.getAsLong() - secondBegan < TimeUnit.SECONDS.toNanos(1)) {
+            return;
+        }
+        tellUncopied();
+        secondBegan = nanoTime.getAsLong();
+        copied = 0;
+    }
+
+    private void tellUncopied() {
+        if (uncopied > 0) {
+            copies.accept(uncopied + " entries more, the last one: " + lastUncopied);
+            uncopied = 0;
+        }
     }
 
     /** Not on the disk before it is forced. @return what goes into the log of the classes */

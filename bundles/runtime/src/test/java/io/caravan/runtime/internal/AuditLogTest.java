@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.UnaryOperator;
 import javax.security.auth.Subject;
 import org.junit.jupiter.api.BeforeEach;
@@ -228,5 +229,31 @@ class AuditLogTest {
             assertEquals(List.of("audit.log line 2"), audit.verify().torn());
             assertEquals(List.of(1L, 2L, 3L), read(audit).stream().map(Entry::seq).toList());
         }
+    }
+
+    @Test
+    void whatComesInMassesIsOneLineASecondInTheOtherLog() {
+        List<String> copies = new ArrayList<>();
+        AtomicLong now = new AtomicLong();
+        AuditLog audit = new AuditLog(file, 1_000_000, copies::add, now::get);
+        for (int i = 1; i <= 50; i++) {
+            audit.record("api.command", "dev-" + i, "ok", Map.of());
+        }
+        assertEquals(20, copies.size());
+        assertTrue(copies.get(19).contains("[dev-20]"), copies.get(19));
+        audit.retry();
+        assertEquals(20, copies.size(), "the second is not over");
+        now.addAndGet(1_000_000_000);
+        audit.retry();
+        String head = audit.verify().head();
+        assertEquals(21, copies.size());
+        assertTrue(copies.get(20).startsWith("30 entries more, the last one: 50 ") && copies.get(20).endsWith(head), copies.get(20));
+        for (int i = 51; i <= 72; i++) {
+            audit.record("api.command", "dev-" + i, "ok", Map.of());
+        }
+        assertEquals(41, copies.size());
+        audit.close();
+        assertEquals(42, copies.size(), "nothing is left out at the end");
+        assertTrue(copies.get(41).startsWith("2 entries more, the last one: 72 "), copies.get(41));
     }
 }
