@@ -16,6 +16,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
 /**
@@ -25,8 +26,15 @@ import org.junit.jupiter.api.Test;
 class UpgradeIT {
   private static final Duration DELIVERY = Duration.ofSeconds(120);
 
+  private final List<Distribution> homes = new ArrayList<>();
   private Path folder;
   private Path link;
+
+  /** Also those that a failed assertion left running: the next run's folders are the same. */
+  @AfterEach
+  void stop() {
+    homes.forEach(Distribution::close);
+  }
 
   @Test
   void backlogSurvivesTheUpgradeAndTheWayBack() throws Exception {
@@ -38,6 +46,7 @@ class UpgradeIT {
       Files.move(pair.gateway.home, oldHome);
       link = Files.createSymbolicLink(folder.resolve("caravan"), oldHome.getFileName());
       Distribution old = settle(pair, oldHome);
+      homes.add(old);
       pair.cloud.start();
 
       try (Load load = new Load(folder, pair.mqttPort).devices("--interval", "20ms")) {
@@ -62,7 +71,9 @@ class UpgradeIT {
         long version = Store.number(newHome.resolve("data/caravan/gateway.db"), "PRAGMA user_version");
 
         uplink(newHome, true);
-        Distribution next = old.in(newHome).start().awaitLive();
+        Distribution next = old.in(newHome);
+        homes.add(next);
+        next.start().awaitLive();
         assertEquals(version + 1, Store.number(newHome.resolve("data/caravan/gateway.db"), "PRAGMA user_version"));
         pair.cloud.awaitReady();
         await("sink file, installed before").atMost(DELIVERY).until(() -> next.shell("sink:list").contains("file"));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.postgres;
 
+import static org.awaitility.Awaitility.await;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -8,6 +9,7 @@ import io.caravan.postgres.test.PostgresServer;
 import io.caravan.runtime.Check;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -40,6 +42,8 @@ class MoveTest {
           + " expires_at_ms, updated_at_ms) VALUES ('g', 'c', 'd', 'n', '{ \"b\":1, \"a\":2 }', x'00ff', 'cloud', 'me', 'SENT', 1, 2, 3)");
       sqlite.send("direct:store-apply", Map.of("rows", "[{\"gateway_id\":\"g\",\"device_id\":\"d\",\"kind\":\"event\",\"message_key\":\"e\","
           + "\"observed_at_ms\":5,\"received_at_ms\":6,\"body\":{\"x\":1.50}}]"));
+      // The timer passes the row of the inbox, and counts it; only then is the figure ours.
+      await().atMost(Duration.ofSeconds(30)).until(() -> sqlite.one("SELECT max(acked_seq) FROM sink_range WHERE sink = 'store'"), "41"::equals);
       sqlite.execute("UPDATE sink SET delivered = 5 WHERE name = 'store'");
     }
     PostgresServer.Database database = PostgresServer.shared().database();

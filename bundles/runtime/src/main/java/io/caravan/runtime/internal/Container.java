@@ -343,6 +343,7 @@ public final class Container implements AutoCloseable {
                 ready.countDown();
                 LOG.info("Caravan {} ready in {} s", config.get("container.role"),
                         String.format(Locale.ROOT, "%.1f", uptime().toMillis() / 1000.0));
+                LOG.debug("{}", NativeMemory.trim());
             }
         } catch (RuntimeException e) {
             LOG.error("Could not look after configuration and readiness", e);
@@ -379,7 +380,12 @@ public final class Container implements AutoCloseable {
 
     /** @return null: all that lay there at the start is taken */
     private String deploying() {
-        List<String> files = coming.get();
+        List<String> files;
+        try {
+            files = coming.get();
+        } catch (UncheckedIOException e) {
+            return "deploy/ cannot be read: " + Causes.text(e);
+        }
         return !files.isEmpty() ? "deploy/" + String.join(", deploy/", files) + " is about to be deployed"
                 : !routes.idle() ? "route files are being deployed" : null;
     }

@@ -16,8 +16,8 @@ import org.apache.camel.spi.SupervisingRouteController;
 final class Contexts {
 
     /** Below the launcher's limit for the whole process: modules stop after the routes, and the store wants to be closed. */
-    private static final int SHUTDOWN_S = 6;
-    private static final int QUEUE_POLL_MS = 200;
+    private static final int SHUTDOWN_S = 4;
+    private static final int QUEUE_POLL_MS = 100;
 
     private Contexts() {
     }
