@@ -343,7 +343,6 @@ public final class Container implements AutoCloseable {
                 ready.countDown();
                 LOG.info("Caravan {} ready in {} s", config.get("container.role"),
                         String.format(Locale.ROOT, "%.1f", uptime().toMillis() / 1000.0));
-                LOG.debug("{}", NativeMemory.trim());
             }
         } catch (RuntimeException e) {
             LOG.error("Could not look after configuration and readiness", e);
