@@ -73,7 +73,7 @@ const cases = {
       globalThis.turn = ((globalThis.turn || 0) + 1) % (nodes.length || 1);
       nodes[globalThis.turn]?.click();
       return [...document.querySelectorAll('#route-message-table td[data-label="ToNode"]')].some((e) => e.innerText.includes(t));
-    }, {polling: 1000, timeout: 180_000}, step);
+    }, {polling: 3000, timeout: 180_000}, step);   // at a click each second its own look, each second too, may never come
     await shot('5-trace');
     await click('button', 'Stop Tracing');
     await has('Start Tracing');
