@@ -12,7 +12,7 @@ import java.util.Random;
  */
 final class Schedule {
   /** So many cycles share a world: what was stored is compared as a whole at its end. */
-  static final int WORLD_CYCLES = 25;
+  static final int WORLD_CYCLES = 50;
 
   /** @param cycles how often in the full campaign */
   record Asked(String fault, boolean alone, int cycles) { }
