@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.torture;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.caravan.bench.Verdict;
 import io.caravan.it.Distribution;
 import io.caravan.it.Store;
@@ -17,14 +18,22 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Queue;
 import java.util.Random;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 
 /**
  * Does what the schedule says: a world, faults in it one after the other, and at its end the comparison of everything with everything.
- * A world in which something was found keeps its folder. Used by one thread.
+ * A world in which something was found keeps its folder. Worlds may be side by side, each of one thread.
  */
 final class Campaign {
   private static final Duration DRAIN = Duration.ofSeconds(120);
@@ -38,6 +47,8 @@ final class Campaign {
     /** Of the bench's oracle, summed up over worlds. */
     final Map<String, Long> counts = new LinkedHashMap<>();
     final List<Path> evidence = new ArrayList<>();
+    /** Runs of the program: one, and one more for each time that it was gone on with. */
+    final List<ObjectNode> parts = new ArrayList<>();
     int worlds;
     int planned;
     double seconds;
@@ -48,52 +59,106 @@ final class Campaign {
     }
   }
 
-  private final Map<String, Fault> faults = new LinkedHashMap<>();
+  private interface Task {
+    void with(Parts parts) throws Exception;
+  }
+
   private final Path out;
   private final int rate;
   private final long endsAt;
   private final Consumer<String> progress;
-  private final boolean productControls;
-  private final Result result = new Result();
+  private final Journal journal;
+  private final Result result;
 
   /**
-   * @param out    gets a folder per world
-   * @param rate   messages per second of the numbered devices
-   * @param endsAt nanoTime; no cycle begins after it
-   * @param productControls whether gateways that break their promise are tried, too
+   * @param out     gets a folder per world
+   * @param rate    messages per second of the numbered devices
+   * @param endsAt  nanoTime; no cycle begins after it
+   * @param journal gets each world when it was compared; what it has is not done again
    */
-  Campaign(List<Fault> faults, Path out, int rate, long endsAt, boolean productControls, Consumer<String> progress) {
-    faults.forEach(fault -> this.faults.put(fault.name(), fault));
+  Campaign(Path out, int rate, long endsAt, Journal journal, Consumer<String> progress) throws IOException {
     this.out = out;
     this.rate = rate;
     this.endsAt = endsAt;
-    this.productControls = productControls;
     this.progress = progress;
+    this.journal = journal;
+    this.result = journal.result();
   }
 
-  /** @param worlds as {@link Schedule} made them */
-  Result run(List<List<Step>> worlds, long seed) throws Exception {
+  /**
+   * @param worlds   as {@link Schedule} made them, all of them
+   * @param controls whether gateways that break their promise are tried, too
+   * @param jobs     so many worlds side by side
+   */
+  Result run(List<List<Step>> worlds, long seed, boolean controls, int jobs) throws Exception {
     long begun = System.nanoTime();
     result.planned = worlds.stream().mapToInt(List::size).sum();
-    try (Parts parts = new Parts(out.resolve("parts"))) {
-      if (productControls) {
-        result.controls.addAll(Controls.ofProduct(out.resolve("controls"), parts, new Random(seed)));
-        result.controls.forEach(control -> progress.accept("control " + control.name() + ": found " + control.found()));
-      }
-      for (List<Step> world : worlds) {
-        if (System.nanoTime() < endsAt) {
-          world(parts, world, new Random(seed));
-        }
+    Queue<Task> tasks = new ConcurrentLinkedQueue<>();
+    if (controls && result.controls.stream().noneMatch(c -> Controls.OF_PRODUCT.contains(c.name()))) {
+      tasks.add(parts -> ofProduct(parts, seed));
+    }
+    Set<String> done = result.cycles.stream().map(c -> c.fault() + " " + c.index()).collect(Collectors.toSet());
+    for (List<Step> world : worlds) {
+      List<Step> left = world.stream().filter(step -> !done.contains(step.fault() + " " + step.index())).toList();
+      if (!left.isEmpty()) {
+        tasks.add(parts -> world(parts, left, new Random(seed)));
       }
     }
-    Distribution.delete(out.resolve("parts"));
-    result.seconds = (System.nanoTime() - begun) / 1e9;
+    ExecutorService workers = Executors.newFixedThreadPool(jobs);
+    try {
+      List<Callable<Void>> all = new ArrayList<>();
+      for (int i = 1; i <= Math.min(jobs, tasks.size()); i++) {
+        Path folder = out.resolve("parts-" + i);
+        all.add(() -> work(folder, tasks));
+      }
+      for (Future<Void> worker : workers.invokeAll(all)) {
+        worker.get();
+      }
+    } finally {
+      workers.shutdownNow();
+    }
+    double seconds = (System.nanoTime() - begun) / 1e9;
+    result.seconds += seconds;
+    journal.ended(seconds);
     return result;
   }
 
+  private Void work(Path folder, Queue<Task> tasks) throws Exception {
+    try (Parts parts = new Parts(folder)) {
+      for (Task task = tasks.poll(); task != null && System.nanoTime() < endsAt; task = tasks.poll()) {
+        task.with(parts);
+      }
+    }
+    Distribution.delete(folder);
+    return null;
+  }
+
+  private void ofProduct(Parts parts, long seed) throws Exception {
+    List<Control> found = Controls.ofProduct(out.resolve("controls"), parts, new Random(seed));
+    found.forEach(control -> progress.accept("control " + control.name() + ": found " + control.found()));
+    controls(found);
+  }
+
+  private void controls(List<Control> found) throws IOException {
+    synchronized (result) {
+      result.controls.addAll(found);
+      for (Control control : found) {
+        journal.control(control);
+      }
+    }
+  }
+
   private void world(Parts parts, List<Step> steps, Random random) throws Exception {
-    String name = "world-" + ++result.worlds;
-    Path base = Files.createDirectories(out.resolve(name));
+    int number;
+    synchronized (result) {
+      number = ++result.worlds;
+    }
+    // States of a fault are of one cycle at a time.
+    Map<String, Fault> faults = Faults.all().stream().collect(Collectors.toMap(Fault::name, fault -> fault));
+    String name = "world-" + number;
+    Path base = out.resolve(name);
+    Distribution.delete(base);   // of a run that was cut off
+    Files.createDirectories(base);
     Map<String, String> environment = new HashMap<>();
     Map<String, String> settings = new HashMap<>();
     boolean whole = true;
@@ -103,6 +168,8 @@ final class Campaign {
       whole &= fault.keepsEverything();
     }
     List<Cycle> cycles = new ArrayList<>();
+    Map<String, Long> again = new TreeMap<>();
+    Map<String, Long> counts = new LinkedHashMap<>();
     boolean judged = false;
     try (World world = new World(base, name, parts, environment, settings, rate)) {
       for (Step step : steps) {
@@ -117,7 +184,7 @@ final class Campaign {
         }
       }
       if (whole) {
-        judge(world, cycles, random);
+        judge(world, cycles, random, again, counts);
       }
       judged = true;
     } catch (Exception | AssertionError e) {
@@ -126,12 +193,21 @@ final class Campaign {
       }
       cycles.get(cycles.size() - 1).fault(judged ? Kind.BROKEN : Kind.STUCK, 1, name + ": " + text(e));
     }
-    result.cycles.addAll(cycles);
-    if (cycles.stream().allMatch(Cycle::ok)) {
+    boolean ok = cycles.stream().allMatch(Cycle::ok);
+    if (ok) {
       Distribution.delete(base);
     } else {
       evidence(base, cycles);
     }
+    synchronized (result) {
+      result.cycles.addAll(cycles);
+      again.forEach((sink, n) -> result.again.merge(sink, n, Long::sum));
+      counts.forEach((what, n) -> result.counts.merge(what, n, Long::sum));
+      if (!ok) {
+        result.evidence.add(base);
+      }
+    }
+    journal.world(number, cycles, again, counts, ok ? null : base);
   }
 
   /** Two faults of a world must not want different things of the gateway. */
@@ -181,11 +257,11 @@ final class Campaign {
 
   // ---- the comparison
 
-  private void judge(World world, List<Cycle> cycles, Random random) throws Exception {
+  private void judge(World world, List<Cycle> cycles, Random random, Map<String, Long> again, Map<String, Long> counts) throws Exception {
     world.finish();
     Verdict verdict = world.oracle().waiting(DRAIN).judge();
     for (String what : List.of("stored", "promised (acked or receipted)", "windows in the cloud", "messages in the cloud", "rejected")) {
-      result.counts.merge(what, verdict.count(what), Long::sum);
+      counts.put(what, verdict.count(what));
     }
     Cycle last = cycles.get(cycles.size() - 1);
     for (Verdict.Fault fault : Verdict.Fault.values()) {
@@ -202,16 +278,16 @@ final class Campaign {
       last.fault(Kind.ALTERED, world.https().conflicts().size(), "analytics: one Idempotency-Key, two contents: " + world.https().conflicts());
     }
     Evidence evidence = Evidence.of(world);
-    Map<String, Long> again = new HashMap<>();
     Map<Cycle, Map<Kind, List<String>>> found = new LinkedHashMap<>();
     for (Judge.Finding finding : evidence.judge(again)) {
       Cycle whose = cycles.stream().filter(c -> c.has(finding.seq())).findFirst().orElse(last);
       found.computeIfAbsent(whose, c -> new TreeMap<>()).computeIfAbsent(finding.kind(), k -> new ArrayList<>()).add(finding.text());
     }
     found.forEach((cycle, kinds) -> kinds.forEach((kind, texts) -> cycle.fault(kind, texts.size(), texts.get(0))));
-    again.forEach((sink, n) -> result.again.merge(sink, n, Long::sum));
-    if (result.controls.stream().noneMatch(c -> c.name().startsWith("lost-")) && cycles.stream().allMatch(Cycle::ok)) {
-      result.controls.addAll(Controls.ofEvidence(evidence, random));
+    synchronized (result) {
+      if (result.controls.stream().noneMatch(c -> c.name().startsWith("lost-")) && cycles.stream().allMatch(Cycle::ok)) {
+        controls(Controls.ofEvidence(evidence, random));
+      }
     }
     progress.accept(String.format(Locale.ROOT, "%s: %d cycles, %d rows, again %s: %s", world.name(), cycles.size(), evidence.rows().size(), again,
         cycles.stream().allMatch(Cycle::ok) ? "ok" : "FAILED"));
@@ -236,7 +312,6 @@ final class Campaign {
       }
     }
     Files.writeString(base.resolve("story.txt"), story);
-    result.evidence.add(base);
     cycles.stream().filter(cycle -> !cycle.ok()).forEach(cycle -> progress.accept("again: " + again(cycle) + "   evidence: " + base));
   }
 

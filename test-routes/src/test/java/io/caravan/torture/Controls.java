@@ -12,6 +12,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.Set;
 
 /**
  * What must be found: evidence of the campaign itself, spoilt on purpose in one record. A campaign in which one of these finds nothing
@@ -29,6 +30,9 @@ final class Controls {
   private static final int KILLS = 20;
   /** So many of evidence there are. */
   static final int COUNT = 3 * World.SINKS.size() + Evidence.ONCE.size();
+
+  /** Names of those of {@link #ofProduct}. */
+  static final Set<String> OF_PRODUCT = Set.of("ack-before-commit", "no-dedupe");
 
   private Controls() { }
 

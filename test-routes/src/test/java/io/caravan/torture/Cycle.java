@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.torture;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -132,5 +135,26 @@ public final class Cycle {
   /** From the end of the fault (or the restart) to the first promise to a device; NaN: none came. */
   double recoverySeconds() {
     return recoverySeconds;
+  }
+
+  /** @return all that a report says of it */
+  ObjectNode json() {
+    ObjectNode json = new ObjectMapper().createObjectNode().put("fault", fault).put("index", index).put("seed", seed).put("promised", promises).put("seconds", seconds);
+    if (!Double.isNaN(recoverySeconds)) {
+      json.put("first_promise_s", recoverySeconds);
+    }
+    figures.forEach((name, value) -> json.withObject("/figures").put(name, value));
+    found.forEach(f -> json.withArray("/found").addObject().put("kind", f.kind().name()).put("count", f.count()).put("text", f.text()));
+    return json;
+  }
+
+  /** @param json as {@link #json} made it */
+  static Cycle of(JsonNode json) {
+    Cycle cycle = new Cycle(json.path("fault").asText(), json.path("seed").asLong(), json.path("index").asInt());
+    cycle.promised(json.path("promised").asLong());
+    cycle.took(json.path("seconds").asDouble(), json.path("first_promise_s").asDouble(Double.NaN));
+    json.path("figures").properties().forEach(e -> cycle.figure(e.getKey(), e.getValue().asDouble()));
+    json.path("found").forEach(f -> cycle.fault(Kind.valueOf(f.path("kind").asText()), f.path("count").asLong(), f.path("text").asText()));
+    return cycle;
   }
 }

@@ -213,12 +213,12 @@ public final class Faults {
       world.await("bytes get through all the same", () -> world.uplink().passed() > passed);
     }, UPLINK_OPEN));
     all.add(new Simple("uplink-dropped", 12, "the kernel (nftables) drops every packet to and from the cloud: no reset, no answer", (world, random, cycle) -> {
-      cycle.note("nftables table " + Nft.TABLE + ", port " + world.uplinkPort());
+      cycle.note("nftables table " + Nft.table(world.uplinkPort()));
       long passed = world.uplink().passed();
       Nft.drop(world.uplinkPort());
       world.pause(between(random, 500, 4_000));
       cycle.figure("bytes_meanwhile", world.uplink().passed() - passed);
-    }, (world, cycle) -> Nft.clear(), Nft.missing()));
+    }, (world, cycle) -> Nft.clear(world.uplinkPort()), Nft.missing()));
   }
 
   // ---- sinks

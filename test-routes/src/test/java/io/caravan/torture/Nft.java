@@ -10,11 +10,13 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 
-/** Packets of a port of the loopback that the kernel drops; a table of our own, gone when the process ends in order. */
+/** Packets of a port of the loopback that the kernel drops; a table of its own for each port, as worlds may be side by side. */
 final class Nft {
-  static final String TABLE = "caravan_torture_" + ProcessHandle.current().pid();
-
   private Nft() { }
+
+  static String table(int port) {
+    return "caravan_torture_" + port;
+  }
 
   /** @return why it cannot be done here; null: it can */
   static String missing() {
@@ -30,13 +32,14 @@ final class Nft {
   }
 
   static void drop(int port) throws IOException {
-    run("add table inet " + TABLE + "; add chain inet " + TABLE + " in { type filter hook input priority 0; }; add rule inet " + TABLE
-        + " in tcp dport " + port + " drop; add rule inet " + TABLE + " in tcp sport " + port + " drop");
+    String table = table(port);
+    run("add table inet " + table + "; add chain inet " + table + " in { type filter hook input priority 0; }; add rule inet " + table
+        + " in tcp dport " + port + " drop; add rule inet " + table + " in tcp sport " + port + " drop");
   }
 
   /** Also without a drop before. */
-  static void clear() throws IOException {
-    run("add table inet " + TABLE + "; delete table inet " + TABLE);
+  static void clear(int port) throws IOException {
+    run("add table inet " + table(port) + "; delete table inet " + table(port));
   }
 
   private static void run(String command) throws IOException {

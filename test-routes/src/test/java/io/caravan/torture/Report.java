@@ -23,15 +23,14 @@ final class Report {
   private Report() { }
 
   /**
-   * @param what        of the command line: {@code seed}, {@code campaign}, {@code commit}, ...
-   * @param environment of the machine
+   * @param what        of the command line: {@code seed}, {@code campaign}, ...
    * @param faults      all that were asked for
    * @param missing     by name: why a fault could not be injected here
    */
-  static ObjectNode json(Map<String, Object> what, Map<String, Object> environment, List<Fault> faults, Map<String, String> missing, Campaign.Result result) {
+  static ObjectNode json(Map<String, Object> what, List<Fault> faults, Map<String, String> missing, Campaign.Result result) {
     ObjectNode out = JSON.createObjectNode();
     what.forEach((key, value) -> out.set(key, JSON.valueToTree(value)));
-    out.set("environment", JSON.valueToTree(environment));
+    out.withArray("/parts").addAll(result.parts);
     out.put("seconds", round(result.seconds)).put("worlds", result.worlds).put("cycles_planned", result.planned).put("cycles", result.cycles.size());
     out.put("ok", result.ok());
     ObjectNode all = out.putObject("total");
@@ -112,10 +111,14 @@ final class Report {
         </style>
         """);
     page.append("<h1>Torture: <span class=\"").append(report.path("ok").asBoolean() ? "ok\">nothing found" : "bad\">failed").append("</span></h1>\n");
-    page.append("<p>").append(text(report.path("campaign"))).append(" campaign, seed ").append(text(report.path("seed"))).append(", ")
-        .append(text(report.path("date"))).append(", commit ").append(text(report.path("commit"))).append("; ").append(text(report.path("cycles")))
-        .append(" of ").append(text(report.path("cycles_planned"))).append(" cycles in ").append(text(report.path("seconds"))).append(" s</p>\n<p class=\"note\">");
-    report.path("environment").properties().forEach(e -> page.append(escape(e.getKey())).append(": ").append(text(e.getValue())).append("; "));
+    page.append("<p>").append(text(report.path("campaign"))).append(" campaign, seed ").append(text(report.path("seed"))).append("; ")
+        .append(text(report.path("cycles"))).append(" of ").append(text(report.path("cycles_planned"))).append(" cycles in ")
+        .append(text(report.path("seconds"))).append(" s</p>\n<p class=\"note\">");
+    for (JsonNode part : report.path("parts")) {
+      page.append(text(part.path("date"))).append(", commit ").append(text(part.path("commit"))).append(", side by side ").append(text(part.path("jobs"))).append("; ");
+      part.path("environment").properties().forEach(e -> page.append(escape(e.getKey())).append(": ").append(text(e.getValue())).append("; "));
+      page.append("<br>");
+    }
     page.append("</p>\n<table><tr><th>fault<th>cycles<th>promised<th>lost<th>doubled<th>order<th>altered<th>unsettled<th>stuck<th>broken"
         + "<th>first promise p50 s<th>p99 s<th>seconds</tr>\n");
     for (JsonNode fault : report.path("faults")) {

@@ -34,12 +34,13 @@ class ReportTest {
     result.cycles.addAll(List.of(cycles));
     result.controls.add(new Control("lost-file", "one record is <taken> out", 1));
     result.planned = cycles.length;
+    result.parts.add(new ObjectMapper().createObjectNode().put("commit", "abc"));
     return result;
   }
 
   private static ObjectNode json(Campaign.Result result) {
     List<Fault> faults = Faults.all().stream().filter(f -> f.name().equals("kill-gateway") || f.name().equals("uplink-dropped")).toList();
-    return Report.json(Map.of("campaign", "short", "seed", 41), Map.of("cores", 2), faults, Map.of("uplink-dropped", "needs root"), result);
+    return Report.json(Map.of("campaign", "short", "seed", 41), faults, Map.of("uplink-dropped", "needs root"), result);
   }
 
   @Test

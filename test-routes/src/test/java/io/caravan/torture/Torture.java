@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.torture;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.caravan.it.Distribution;
 import io.caravan.torture.Schedule.Asked;
@@ -55,6 +57,12 @@ public final class Torture implements Callable<Integer> {
   @Option(names = "--controls", description = "also gateways that break their promise on purpose, which must be found (with --full always)")
   boolean controls;
 
+  @Option(names = "--jobs", paramLabel = "N", description = "so many worlds side by side, each with servers of its own: many faults are waited for (1)")
+  int jobs = 1;
+
+  @Option(names = "--resume", description = "goes on with the campaign of --out, with its seed and what it was asked for; worlds that were not compared to their end are done again")
+  boolean resume;
+
   @Option(names = "--rate", paramLabel = "N", defaultValue = "100", description = "messages per second of the numbered devices (${DEFAULT-VALUE})")
   int rate = 100;
 
@@ -83,6 +91,12 @@ public final class Torture implements Callable<Integer> {
     if (brief && (full || cycles > 0)) {
       throw new CommandLine.ParameterException(new CommandLine(this), "--short is one cycle of each fault: leave out --full and --cycles");
     }
+    if (jobs < 1) {
+      throw new CommandLine.ParameterException(new CommandLine(this), "--jobs [" + jobs + "] must be 1 or more");
+    }
+    if (resume && (brief || full || controls || cycles > 0 || seed != null || !only.isEmpty())) {
+      throw new CommandLine.ParameterException(new CommandLine(this), "--resume goes on with what was asked for before: beside it only --minutes, --jobs and --out");
+    }
     ObjectNode report = run(line -> System.out.println(LocalTime.now().truncatedTo(ChronoUnit.SECONDS) + " " + line));
     System.out.print(Report.table(report));
     System.out.println("report: " + out.resolve("torture.html") + " and torture.json");
@@ -91,6 +105,11 @@ public final class Torture implements Callable<Integer> {
 
   /** @return the report, which is also written */
   ObjectNode run(Consumer<String> progress) throws Exception {
+    Path folder = Files.createDirectories(out.toAbsolutePath());
+    Journal journal = resume ? Journal.open(folder) : null;
+    if (resume) {
+      asBefore(journal.what());
+    }
     long chosen = seed != null ? seed : ThreadLocalRandom.current().nextLong(1, 1_000_000);
     List<Fault> faults = new ArrayList<>(Faults.all());
     List<String> names = faults.stream().map(Fault::name).toList();
@@ -116,28 +135,43 @@ public final class Torture implements Callable<Integer> {
     }
     boolean one = !full && cycles == 0;
     List<List<Step>> worlds = one ? Schedule.brief(asked, chosen) : Schedule.full(asked, chosen);
-    progress.accept("seed " + chosen + ": " + worlds.stream().mapToInt(List::size).sum() + " cycles in " + worlds.size() + " worlds");
-    Path folder = out.toAbsolutePath();
-    clear(Files.createDirectories(folder));
-    long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
     Map<String, Object> what = new LinkedHashMap<>();
     what.put("campaign", full ? "full" : one ? "short" : "chosen");
     what.put("seed", chosen);
     what.put("only", only);
+    what.put("cycles_each", cycles);
+    what.put("controls", full || controls);
     what.put("rate", rate);
-    what.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
-    what.put("commit", System.getProperty("build.commit", "unknown"));
-    Map<String, Object> environment = environment(folder);
-    Campaign.Result result = new Campaign(faults, folder, rate, endsAt, full || controls, progress).run(worlds, chosen);
-    environment.put("load_at_end", load());
-    ObjectNode report = Report.json(what, environment, faults, missing, result);
+    if (!resume) {
+      clear(folder);
+      journal = Journal.begin(folder, what);
+    }
+    ObjectNode part = new ObjectMapper().createObjectNode().put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString())
+        .put("commit", System.getProperty("build.commit", "unknown")).put("jobs", jobs);
+    part.set("environment", new ObjectMapper().valueToTree(environment(folder)));
+    journal.part(part);
+    long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
+    Campaign campaign = new Campaign(folder, rate, endsAt, journal, progress);
+    progress.accept("seed " + chosen + ": " + worlds.stream().mapToInt(List::size).sum() + " cycles in " + worlds.size() + " worlds"
+        + (resume ? ", of which " + journal.result().cycles.size() + " cycles were done before" : ""));
+    Campaign.Result result = campaign.run(worlds, chosen, full || controls, jobs);
+    ObjectNode report = Report.json(what, faults, missing, result);
     Report.write(report, folder);
     return report;
   }
 
+  private void asBefore(JsonNode what) {
+    full = what.path("campaign").asText().equals("full");
+    seed = what.path("seed").asLong();
+    what.path("only").forEach(name -> only.add(name.asText()));
+    cycles = what.path("cycles_each").asInt();
+    controls = what.path("controls").asBoolean();
+    rate = what.path("rate").asInt();
+  }
+
   /** Only what an earlier campaign left: the folder may be anybody's. */
   private static void clear(Path folder) throws IOException {
-    try (DirectoryStream<Path> left = Files.newDirectoryStream(folder, "{torture.json,torture.html,parts,controls,world-*}")) {
+    try (DirectoryStream<Path> left = Files.newDirectoryStream(folder, "{torture.json,torture.jsonl,torture.html,parts*,controls,world-*}")) {
       for (Path p : left) {
         Distribution.delete(p);
       }
@@ -153,11 +187,7 @@ public final class Torture implements Callable<Integer> {
     environment.put("java", System.getProperty("java.version"));
     environment.put("fs", Files.getFileStore(folder).type());
     environment.put("user", "root".equals(System.getProperty("user.name")) ? "root" : "not root");
-    environment.put("load_at_begin", load());
+    environment.put("load_at_begin", Files.readString(Path.of("/proc/loadavg")).split(" ")[0]);
     return environment;
-  }
-
-  private static String load() throws IOException {
-    return Files.readString(Path.of("/proc/loadavg")).split(" ")[0];
   }
 }
