@@ -140,7 +140,7 @@ public final class Torture implements Callable<Integer> {
     what.put("seed", chosen);
     what.put("only", only);
     what.put("cycles_each", cycles);
-    what.put("controls", full || controls);
+    what.put("product_controls", full || controls);
     what.put("rate", rate);
     if (!resume) {
       clear(folder);
@@ -165,7 +165,7 @@ public final class Torture implements Callable<Integer> {
     seed = what.path("seed").asLong();
     what.path("only").forEach(name -> only.add(name.asText()));
     cycles = what.path("cycles_each").asInt();
-    controls = what.path("controls").asBoolean();
+    controls = what.path("product_controls").asBoolean();
     rate = what.path("rate").asInt();
   }
 
