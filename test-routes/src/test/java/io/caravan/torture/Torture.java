@@ -75,7 +75,11 @@ public final class Torture implements Callable<Integer> {
   /** @param args see --help */
   public static void main(String[] args) {
     System.exit(new CommandLine(new Torture()).setExecutionExceptionHandler((e, line, parsed) -> {
-      e.printStackTrace();
+      if (e instanceof IllegalArgumentException || e instanceof IllegalStateException) {
+        System.err.println("bin/torture: " + e.getMessage());
+      } else {
+        e.printStackTrace();
+      }
       return 2;
     }).execute(args));
   }
