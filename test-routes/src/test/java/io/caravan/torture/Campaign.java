@@ -65,7 +65,7 @@ final class Campaign {
 
   private final Path out;
   private final int rate;
-  private final long endsAt;
+  private volatile long endsAt;
   private final Consumer<String> progress;
   private final Journal journal;
   private final Result result;
@@ -121,6 +121,11 @@ final class Campaign {
     result.seconds += seconds;
     journal.ended(seconds);
     return result;
+  }
+
+  /** From now on no cycle begins: those that run come to their end, and their worlds are compared. Of any thread. */
+  void end() {
+    endsAt = System.nanoTime();
   }
 
   private Void work(Path folder, Queue<Task> tasks) throws Exception {

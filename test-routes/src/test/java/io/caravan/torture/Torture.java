@@ -25,6 +25,7 @@ import java.util.function.Consumer;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
+import sun.misc.Signal;
 
 /** The command line of the campaign runner. */
 @Command(name = "bin/torture", mixinStandardHelpOptions = true, sortOptions = false, usageHelpWidth = 120, description = {
@@ -72,9 +73,15 @@ public final class Torture implements Callable<Integer> {
   @Option(names = "--list", description = "the faults, and whether this machine can do them")
   boolean list;
 
+  private volatile Campaign campaign;
+  private volatile boolean ending;
+
   /** @param args see --help */
   public static void main(String[] args) {
-    System.exit(new CommandLine(new Torture()).setExecutionExceptionHandler((e, line, parsed) -> {
+    Torture torture = new Torture();
+    // What was done is compared and reported before it goes; asked a second time, it goes at once. No shutdown hook: that of Child takes the world away.
+    Signal.handle(new Signal("TERM"), signal -> torture.end());
+    System.exit(new CommandLine(torture).setExecutionExceptionHandler((e, line, parsed) -> {
       if (e instanceof IllegalArgumentException || e instanceof IllegalStateException) {
         System.err.println("bin/torture: " + e.getMessage());
       } else {
@@ -82,6 +89,16 @@ public final class Torture implements Callable<Integer> {
       }
       return 2;
     }).execute(args));
+  }
+
+  private void end() {
+    Campaign running = campaign;
+    if (running == null || ending) {
+      System.exit(2);
+    }
+    ending = true;
+    System.out.println("the cycles that run come to their end, and their worlds are compared: that takes minutes; a second SIGTERM ends it at once");
+    running.end();
   }
 
   @Override
@@ -155,7 +172,7 @@ public final class Torture implements Callable<Integer> {
     part.set("environment", new ObjectMapper().valueToTree(environment(folder)));
     journal.part(part);
     long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
-    Campaign campaign = new Campaign(folder, rate, endsAt, journal, progress);
+    campaign = new Campaign(folder, rate, endsAt, journal, progress);
     progress.accept("seed " + chosen + ": " + worlds.stream().mapToInt(List::size).sum() + " cycles in " + worlds.size() + " worlds"
         + (resume ? ", of which " + journal.result().cycles.size() + " cycles were done before" : ""));
     Campaign.Result result = campaign.run(worlds, chosen, full || controls, jobs);
