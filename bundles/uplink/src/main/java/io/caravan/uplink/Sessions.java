@@ -66,7 +66,7 @@ import org.slf4j.LoggerFactory;
  * {@code hello}, waits for {@code welcome}, and then has one batch per range in flight; a batch before the welcome is
  * refused, batches of different ranges do not touch each other, and batches of one range carry {@code after}: one that
  * overtook another is a {@code gap}, one that came late has only rows that are there already. A message that overtakes
- * its own OPEN waits for it, at most one second.
+ * its own OPEN waits for it; one that waited in vain is lost, and therefore its session is ended as soon as it is there.
  * <li>Backpressure: with {@value #FRAMES_MAX} frames of one session being processed its socket is not read.
  * <li>A frame above the limit ends the session; the component would log it and go on.
  * </ul>
@@ -92,9 +92,11 @@ public final class Sessions implements AutoCloseable {
     private static final String KEY = "CamelVertxWebsocket.connectionKey";
     private static final String EVENT = "CamelVertxWebsocket.event";
     private static final int REMEMBERED_MAX = 4_096;
-    private static final long OPEN_WAIT_MS = 1_000;
     static final long SEND_MS = 10_000;
     private static final short POLICY = 1008;
+
+    /** Of a message whose connection is still being taken: the audit log's disk may be slow. */
+    volatile long openWaitMs = 10_000;
 
     private final Trust gateways;
     private final Traces traces;
@@ -506,7 +508,7 @@ public final class Sessions implements AutoCloseable {
                 }
             });
             Session old = byGateway.put(gateway, session);
-            opened(session);
+            boolean inTime = opened(session);
             if (old != null && end(old, "replaced", "a newer session of this gateway was opened, from " + session.address)) {
                 audited("gateway.replaced", old, "ok", Map.of("address", old.address, "by", session.address));
             }
@@ -518,12 +520,16 @@ public final class Sessions implements AutoCloseable {
             if (socket.isClosed()) {
                 // CLOSE may have been processed before this OPEN.
                 gone(session);
+            } else if (!inTime) {
+                // Its hello is lost: both sides would wait for the other without end.
+                end(session, "not_current", "the cloud took longer than " + openWaitMs + " ms to take this connection, connect again");
             }
         }
     }
 
-    private void opened(Session session) {
-        byKey.computeIfAbsent(session.key, k -> new CompletableFuture<>()).complete(session);
+    /** @return false: a message of it waited in vain, or it is over already */
+    private boolean opened(Session session) {
+        return byKey.computeIfAbsent(session.key, k -> new CompletableFuture<>()).complete(session) && !over.contains(session.key);
     }
 
     private void refuse(Session session, String reason, String message) {
@@ -572,7 +578,7 @@ public final class Sessions implements AutoCloseable {
     private void close(Exchange exchange, String key) {
         over.add(key);
         CompletableFuture<Session> known = byKey.remove(key);
-        Session session = known == null ? null : known.getNow(null);
+        Session session = known == null || known.isCompletedExceptionally() ? null : known.getNow(null);
         if (session == null) {
             return;
         }
@@ -643,10 +649,13 @@ public final class Sessions implements AutoCloseable {
         }
         CompletableFuture<Session> opening = byKey.computeIfAbsent(key, k -> new CompletableFuture<>());
         try {
-            return opening.get(OPEN_WAIT_MS, TimeUnit.MILLISECONDS);
+            return opening.get(openWaitMs, TimeUnit.MILLISECONDS);
         } catch (TimeoutException | ExecutionException e) {
-            byKey.remove(key, opening);
+            if (!opening.completeExceptionally(e) && !opening.isCompletedExceptionally()) {
+                return opening.getNow(null);   // just in time
+            }
             over.add(key);
+            byKey.remove(key, opening);
             return null;
         }
     }

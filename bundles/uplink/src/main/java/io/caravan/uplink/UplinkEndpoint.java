@@ -39,6 +39,7 @@ public class UplinkEndpoint extends DefaultEndpoint {
     private long readyAfterMs = 900_000;
     private boolean awaitAck;
     private boolean synchronous;
+    private String reply;
     private String action = "send";
 
     UplinkEndpoint(String uri, UplinkComponent component, String name) {
@@ -309,6 +310,15 @@ public class UplinkEndpoint extends DefaultEndpoint {
     /** Producer: hold the calling thread until the exchange is complete, so that a queue in front keeps its order. */
     public void setSynchronous(boolean synchronous) {
         this.synchronous = synchronous;
+    }
+
+    public String getReply() {
+        return reply;
+    }
+
+    /** Producer: type of the message that must follow what is sent within {@code ackTimeoutMs}, or the connection is ended; not waited for here. */
+    public void setReply(String reply) {
+        this.reply = reply;
     }
 
     public String getAction() {

@@ -64,13 +64,13 @@ final class UplinkProducer extends DefaultAsyncProducer {
         }
         Object body = frame(message);
         if (!message.getHeader(UplinkConsumer.AWAIT_ACK, endpoint.isAwaitAck(), boolean.class)) {
-            return connection.send(session, body, null);
+            return connection.send(session, body, null, endpoint.getReply());
         }
         return connection.send(session, body, new Connection.Awaited(
             required(message, UplinkConsumer.LOG_ID, String.class),
             required(message, UplinkConsumer.FIRST_SEQ, Long.class),
             required(message, UplinkConsumer.LAST_SEQ, Long.class),
-            message.getHeader(UplinkConsumer.ROWS, 0L, Long.class)));
+            message.getHeader(UplinkConsumer.ROWS, 0L, Long.class)), endpoint.getReply());
     }
 
     private static Object frame(Message message) throws Exception {

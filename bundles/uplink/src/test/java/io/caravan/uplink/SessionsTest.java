@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.caravan.runtime.Audit;
 import io.vertx.core.Vertx;
 import io.vertx.core.buffer.Buffer;
 import io.vertx.core.http.ClientWebSocket;
@@ -35,6 +36,7 @@ import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
@@ -214,6 +216,48 @@ class SessionsTest {
     private double refusals(String reason) {
         var counter = cloud.meters.find("caravan.uplink.refused").tag("reason", reason).counter();
         return counter == null ? 0 : counter.count();
+    }
+
+    /** Holds up the audit log, and with it the OPEN of whoever connects, while it is there. */
+    private CountDownLatch slowOpen() {
+        CountDownLatch open = new CountDownLatch(1);
+        cloud.camel.getRegistry().bind("audit", (Audit) (action, subject, outcome, details) -> {
+            if (action.equals("gateway.connect")) {
+                try {
+                    open.await();
+                } catch (InterruptedException e) {
+                    throw new IllegalStateException(e);
+                }
+            }
+        });
+        return open;
+    }
+
+    private int inside() {
+        return cloud.camel.getInflightRepository().size("uplink");
+    }
+
+    @Test
+    void a_hello_waits_until_its_connection_is_taken() throws Exception {
+        CountDownLatch open = slowOpen();
+        Client client = client().hello("[{\"first_seq\":1,\"acked_seq\":0}]");
+        await().atMost(Duration.ofSeconds(10)).until(() -> inside() == 2);
+        open.countDown();
+        assertEquals("welcome", client.next().getString("type"));
+    }
+
+    /** Its hello is lost: without this a gateway would wait for its welcome, and the cloud for the hello, as long as pings are answered. */
+    @Test
+    void a_connection_that_is_taken_too_late_is_ended_at_once() throws Exception {
+        cloud.camel.getRegistry().lookupByNameAndType("sessions", Sessions.class).openWaitMs = 1_000;
+        CountDownLatch open = slowOpen();
+        Client client = client().hello("[{\"first_seq\":1,\"acked_seq\":0}]");
+        await().atMost(Duration.ofSeconds(10)).until(() -> inside() == 2);
+        await().atMost(Duration.ofSeconds(10)).until(() -> inside() == 1);
+        open.countDown();
+        client.refused("not_current");
+        await().atMost(Duration.ofSeconds(10)).until(() -> inside() == 0);
+        welcomed();
     }
 
     @Test

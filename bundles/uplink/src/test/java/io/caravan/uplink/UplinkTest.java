@@ -282,6 +282,31 @@ class UplinkTest {
         assertEquals(1, proxy.most(), "connections at one time");
     }
 
+    /** A cloud that lost the hello, and is otherwise well. */
+    @Test
+    void reply_that_does_not_come_ends_the_connection() throws Exception {
+        uplink(Map.of("ackTimeoutMs", 500));
+        opened();
+        assertNull(failure(greeted()));
+        assertEquals("close", events.poll(5, TimeUnit.SECONDS));
+        assertEquals("open", events.poll(5, TimeUnit.SECONDS));
+        await().atMost(Duration.ofSeconds(5)).until(() -> sockets.size() == 2);
+        assertNull(failure(greeted()));
+        cloud().writeTextMessage("{\"type\":\"credit\"}");
+        cloud().writeTextMessage("{\"type\":\"welcome\"}");
+        assertEquals("message {type=credit}", events.poll(5, TimeUnit.SECONDS));
+        assertEquals("message {type=welcome}", events.poll(5, TimeUnit.SECONDS));
+        await().during(Duration.ofMillis(1_000)).atMost(Duration.ofSeconds(10)).until(() -> events.isEmpty() && sockets.size() == 2);
+        assertEquals(1, proxy.most(), "connections at one time");
+    }
+
+    private CompletableFuture<Exchange> greeted() {
+        return camel.createProducerTemplate().asyncSend("uplink:cloud?reply=welcome", e -> {
+            e.getMessage().setBody("{\"type\":\"hello\"}");
+            e.getMessage().setHeader("CaravanSession", session);
+        });
+    }
+
     @Test
     void half_open_connection_is_noticed_within_two_missed_pings() throws Exception {
         uplink(Map.of("pingMs", 200));

@@ -57,7 +57,7 @@ import org.slf4j.LoggerFactory;
  * TCP, TLS or the handshake cannot come back later as a second connection, and certificates are read anew each time.
  *
  * <p>Liveness: a ping every {@code pingMs}; with two unanswered ones, and nothing else received either, the connection
- * is ended. A peer that takes frames and never acks them is ended by the ack timeout. A slow route is no dead peer:
+ * is ended. A peer that takes frames and never acks or answers them is ended by the ack timeout. A slow route is no dead peer:
  * when {@value #EVENTS_MAX} events wait for it, reading is paused and pings are not counted.
  *
  * <p>Several addresses are replicas of one cloud: each attempt after a failure goes to the next. A fleet begins at different ones, as
@@ -202,10 +202,12 @@ public final class Connection implements AutoCloseable {
      *
      * @param body    String (text frame) or byte[] (binary frame)
      * @param awaited the ack to wait for; null: complete when the frame was written to the socket
+     * @param reply   type of the message that must follow within {@code ackTimeoutMs}, or the connection is ended; null: none. The send
+     *                does not wait for it: it is an event of the session as any other
      * @return completes on the completions executor; with {@link UplinkClosedException} when the session is gone or ends
      *     before, with {@link AckTimeoutException} when no ack came in time (the connection is then ended)
      */
-    public CompletionStage<Void> send(String session, Object body, Awaited awaited) {
+    public CompletionStage<Void> send(String session, Object body, Awaited awaited, String reply) {
         Pending pending = new Pending(awaited);
         context.runOnContext(go -> {
             Attempt attempt = current;
@@ -213,6 +215,7 @@ public final class Connection implements AutoCloseable {
                 pending.fail(new UplinkClosedException("uplink [" + options.name + "] session [" + session
                     + "] is gone: " + state));
             } else {
+                attempt.expect(reply);
                 attempt.send(body, pending);
             }
         });
@@ -443,6 +446,9 @@ public final class Connection implements AutoCloseable {
         long deadline = -1;
         long pings = -1;
         long probe = -1;
+        /** Type of a message without which the session cannot go on; null: none. */
+        String reply;
+        long overdue = -1;
         int unanswered;
         /** Frames whose ack did not come yet, and their bytes. */
         int flying;
@@ -549,6 +555,22 @@ public final class Connection implements AutoCloseable {
             enqueue("open", null);
         }
 
+        /** A peer that answers pings and nothing else would be waited for without end. */
+        void expect(String type) {
+            if (type == null) {
+                return;
+            }
+            vertx.cancelTimer(overdue);
+            reply = type;
+            overdue = vertx.setTimer(options.ackTimeoutMs, fired -> here(() -> {
+                if (paused) {
+                    expect(type);   // it may be there already
+                } else if (!ended && type.equals(reply)) {
+                    end(new UplinkClosedException("no [" + type + "] came within " + options.ackTimeoutMs + " ms"), true);
+                }
+            }));
+        }
+
         private void ping() {
             if (ended || paused) {
                 return;
@@ -616,6 +638,10 @@ public final class Connection implements AutoCloseable {
                 return;
             }
             Object type = message.get("type");
+            if (reply != null && reply.equals(type)) {
+                reply = null;
+                vertx.cancelTimer(overdue);
+            }
             if ("error".equals(type)) {
                 // Trying again quickly helps neither side here.
                 String reason = String.valueOf(message.get("reason"));
@@ -808,6 +834,7 @@ public final class Connection implements AutoCloseable {
             vertx.cancelTimer(deadline);
             vertx.cancelTimer(pings);
             vertx.cancelTimer(probe);
+            vertx.cancelTimer(overdue);
             if (!renewing) {
                 next = (next + 1) % options.addresses.size();
             }
