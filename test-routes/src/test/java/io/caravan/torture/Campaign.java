@@ -67,6 +67,7 @@ final class Campaign {
   private final int rate;
   private volatile long endsAt;
   private final Consumer<String> progress;
+  private final Consumer<Result> reporter;
   private final Journal journal;
   private final Result result;
 
@@ -75,12 +76,14 @@ final class Campaign {
    * @param rate    messages per second of the numbered devices
    * @param endsAt  nanoTime; no cycle begins after it
    * @param journal gets each world when it was compared; what it has is not done again
+   * @param reporter gets the result after each world, and at the end
    */
-  Campaign(Path out, int rate, long endsAt, Journal journal, Consumer<String> progress) throws IOException {
+  Campaign(Path out, int rate, long endsAt, Journal journal, Consumer<String> progress, Consumer<Result> reporter) throws IOException {
     this.out = out;
     this.rate = rate;
     this.endsAt = endsAt;
     this.progress = progress;
+    this.reporter = reporter;
     this.journal = journal;
     this.result = journal.result();
   }
@@ -117,10 +120,13 @@ final class Campaign {
     } finally {
       workers.shutdownNow();
     }
-    double seconds = (System.nanoTime() - begun) / 1e9;
-    result.seconds += seconds;
-    journal.ended(seconds);
-    return result;
+    synchronized (result) {
+      double seconds = (System.nanoTime() - begun) / 1e9;
+      result.seconds += seconds;
+      journal.ended(seconds);
+      reporter.accept(result);
+      return result;
+    }
   }
 
   /** From now on no cycle begins: those that run come to their end, and their worlds are compared. Of any thread. */
@@ -213,6 +219,9 @@ final class Campaign {
       }
     }
     journal.world(number, cycles, again, counts, ok ? null : base);
+    synchronized (result) {
+      reporter.accept(result);
+    }
   }
 
   /** Two faults of a world must not want different things of the gateway. */

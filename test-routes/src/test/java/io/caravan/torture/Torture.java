@@ -8,6 +8,7 @@ import io.caravan.it.Distribution;
 import io.caravan.torture.Schedule.Asked;
 import io.caravan.torture.Schedule.Step;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -172,13 +173,16 @@ public final class Torture implements Callable<Integer> {
     part.set("environment", new ObjectMapper().valueToTree(environment(folder)));
     journal.part(part);
     long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
-    campaign = new Campaign(folder, rate, endsAt, journal, progress);
+    campaign = new Campaign(folder, rate, endsAt, journal, progress, result -> {
+      try {
+        Report.write(Report.json(what, faults, missing, result), folder);
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    });
     progress.accept("seed " + chosen + ": " + worlds.stream().mapToInt(List::size).sum() + " cycles in " + worlds.size() + " worlds"
         + (resume ? ", of which " + journal.result().cycles.size() + " cycles were done before" : ""));
-    Campaign.Result result = campaign.run(worlds, chosen, full || controls, jobs);
-    ObjectNode report = Report.json(what, faults, missing, result);
-    Report.write(report, folder);
-    return report;
+    return Report.json(what, faults, missing, campaign.run(worlds, chosen, full || controls, jobs));
   }
 
   private void asBefore(JsonNode what) {
