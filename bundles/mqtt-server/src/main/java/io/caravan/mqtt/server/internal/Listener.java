@@ -8,6 +8,7 @@ import io.vertx.core.Vertx;
 import io.vertx.core.net.NetServerOptions;
 import java.net.BindException;
 import java.net.InetAddress;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -62,7 +63,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   private volatile boolean congested;
   private volatile boolean suspended;
   private volatile int actualPort;
-  private String deployment;
+  private final List<String> deployments = new ArrayList<>();
   private String claimed;
   private Meters meters;
   private volatile Tls tls;
@@ -120,7 +121,7 @@ public final class Listener extends DefaultConsumer implements Suspendable {
         deploy();
         return;
       } catch (ExecutionException e) {
-        loops.clear();
+        undeploy();
         // A route that stops and starts again, an edit, finds its port taken for some milliseconds: NIO gives a closed
         // listening socket back only when its selector runs the next time.
         if (!(e.getCause() instanceof BindException) || System.nanoTime() - giveUp > 0) {
@@ -137,12 +138,20 @@ public final class Listener extends DefaultConsumer implements Suspendable {
 
   private void deploy() throws ExecutionException, TimeoutException, InterruptedException {
     NetServerOptions options = options();
-    deployment = vertx.get().deployVerticle(() -> {
+    // The first one binds, the others share its socket. All at once, one could fail and the next one succeed some milliseconds later: Vert.x would say that
+    // the deployment failed, and leave the second one there.
+    deploy(options, 1);
+    if (settings.port != 0 && settings.eventLoops > 1) {
+      deploy(options, settings.eventLoops - 1);
+    }
+  }
+
+  private void deploy(NetServerOptions options, int instances) throws ExecutionException, TimeoutException, InterruptedException {
+    deployments.add(vertx.get().deployVerticle(() -> {
       Loop loop = new Loop(this, options);
       loops.add(loop);
       return loop;
-    }, new DeploymentOptions().setInstances(settings.port == 0 ? 1 : settings.eventLoops))
-        .toCompletionStage().toCompletableFuture().get(START_TIMEOUT_S, TimeUnit.SECONDS);
+    }, new DeploymentOptions().setInstances(instances)).toCompletionStage().toCompletableFuture().get(START_TIMEOUT_S, TimeUnit.SECONDS));
   }
 
   private Exception describe(String address, Throwable cause) {
@@ -242,12 +251,18 @@ public final class Listener extends DefaultConsumer implements Suspendable {
   }
 
   private void unlisten() {
-    if (deployment != null) {
-      // After the disconnects above: a loop runs its tasks in order, and closing the server closes what is left.
-      String id = deployment;
-      deployment = null;
+    undeploy();
+    if (claimed != null) {
+      hub.release(claimed, this);
+      claimed = null;
+    }
+  }
+
+  private void undeploy() {
+    // After the disconnects of doStop: a loop runs its tasks in order, and closing the server closes what is left.
+    while (!deployments.isEmpty()) {
       try {
-        vertx.get().undeploy(id).toCompletionStage().toCompletableFuture().get(START_TIMEOUT_S, TimeUnit.SECONDS);
+        vertx.get().undeploy(deployments.remove(deployments.size() - 1)).toCompletionStage().toCompletableFuture().get(START_TIMEOUT_S, TimeUnit.SECONDS);
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       } catch (ExecutionException | TimeoutException e) {
@@ -255,10 +270,6 @@ public final class Listener extends DefaultConsumer implements Suspendable {
       }
     }
     loops.clear();
-    if (claimed != null) {
-      hub.release(claimed, this);
-      claimed = null;
-    }
   }
 
   /** Camel's exchange for a message; null if it cannot be made now. */
