@@ -139,6 +139,9 @@ final class Campaign {
       for (Task task = tasks.poll(); task != null && System.nanoTime() < endsAt; task = tasks.poll()) {
         task.with(parts);
       }
+    } catch (Exception e) {
+      end();   // the others compare what they have, and it is said now and not at the end of the night
+      throw e;
     }
     Distribution.delete(folder);
     return null;

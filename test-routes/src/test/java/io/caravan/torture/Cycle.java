@@ -2,7 +2,7 @@
 package io.caravan.torture;
 
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -139,7 +139,7 @@ public final class Cycle {
 
   /** @return all that a report says of it */
   ObjectNode json() {
-    ObjectNode json = new ObjectMapper().createObjectNode().put("fault", fault).put("index", index).put("seed", seed).put("promised", promises).put("seconds", seconds);
+    ObjectNode json = JsonNodeFactory.instance.objectNode().put("fault", fault).put("index", index).put("seed", seed).put("promised", promises).put("seconds", seconds);
     if (!Double.isNaN(recoverySeconds)) {
       json.put("first_promise_s", recoverySeconds);
     }

@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -92,8 +93,10 @@ class JournalTest {
     String why = assertThrows(IllegalStateException.class, () -> none.run(line -> { })).getMessage();
     assertTrue(why.contains("no campaign in") && why.contains("--out"), why);
 
-    Torture other = new Torture();
-    new CommandLine(other).parseArgs("--resume", "--seed", "7");
-    assertThrows(CommandLine.ParameterException.class, other::call);
+    for (String[] option : new String[][] {{"--seed", "7"}, {"--rate", "7"}, {"--only", "kill-gateway"}, {"--cycles", "7"}, {"--full"}}) {
+      Torture other = new Torture();
+      new CommandLine(other).parseArgs(Stream.concat(Stream.of("--resume"), Stream.of(option)).toArray(String[]::new));
+      assertThrows(CommandLine.ParameterException.class, other::call, option[0]);
+    }
   }
 }

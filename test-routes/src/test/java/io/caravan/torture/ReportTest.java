@@ -47,6 +47,7 @@ class ReportTest {
   void figuresAreThoseOfTheCycles() {
     ObjectNode report = json(result(cycle(0, 3), cycle(1, 1), cycle(2, 2)));
     assertTrue(report.path("ok").asBoolean());
+    assertEquals("abc", report.at("/parts/0/commit").asText());
     assertEquals(3, report.at("/faults/0/cycles").asInt());
     assertEquals(300, report.at("/faults/0/promised").asLong());
     assertEquals(2.0, report.at("/faults/0/first_promise_p50_s").asDouble());
@@ -85,7 +86,7 @@ class ReportTest {
     bad.fault(Kind.ORDER, 1, "kafka: <script>alert(1)</script>");
     Report.write(json(result(bad)), folder);
     String page = Files.readString(folder.resolve("torture.html"));
-    assertTrue(page.contains("failed") && page.contains("kill-gateway") && page.contains("needs root") && page.contains("--seed 41"), page);
+    assertTrue(page.contains("failed") && page.contains("kill-gateway") && page.contains("needs root") && page.contains("commit abc") && page.contains("--seed 41"), page);
     assertFalse(page.contains("<script") || page.contains("http://") || page.contains("https://") || page.contains("<taken>"), page);
     assertEquals(1, new ObjectMapper().readTree(folder.resolve("torture.json").toFile()).at("/total/order").asLong());
   }

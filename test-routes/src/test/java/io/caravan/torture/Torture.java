@@ -37,6 +37,7 @@ public final class Torture implements Callable<Integer> {
   /** What is asked of a full campaign, beside 50 of every fault. */
   private static final Map<String, Integer> FULL = Map.of("kill-gateway", 500, "power-loss", 100);
   private static final int FULL_OTHERS = 50;
+  private static final int RATE = 100;
 
   @Option(names = "--short", description = "each fault once, most of them in one world (the default)")
   boolean brief;
@@ -65,8 +66,8 @@ public final class Torture implements Callable<Integer> {
   @Option(names = "--resume", description = "goes on with the campaign of --out, with its seed and what it was asked for; worlds that were not compared to their end are done again")
   boolean resume;
 
-  @Option(names = "--rate", paramLabel = "N", defaultValue = "100", description = "messages per second of the numbered devices (${DEFAULT-VALUE})")
-  int rate = 100;
+  @Option(names = "--rate", paramLabel = "N", description = "messages per second of the numbered devices (" + RATE + ")")
+  Integer rate;
 
   @Option(names = "--out", paramLabel = "DIR", description = "gets torture.json, torture.html and the folders of what failed (test-routes/target/torture)")
   Path out = Distribution.REPO.resolve("test-routes/target/torture");
@@ -116,7 +117,7 @@ public final class Torture implements Callable<Integer> {
     if (jobs < 1) {
       throw new CommandLine.ParameterException(new CommandLine(this), "--jobs [" + jobs + "] must be 1 or more");
     }
-    if (resume && (brief || full || controls || cycles > 0 || seed != null || !only.isEmpty())) {
+    if (resume && (brief || full || controls || cycles > 0 || seed != null || rate != null || !only.isEmpty())) {
       throw new CommandLine.ParameterException(new CommandLine(this), "--resume goes on with what was asked for before: beside it only --minutes, --jobs and --out");
     }
     ObjectNode report = run(line -> System.out.println(LocalTime.now().truncatedTo(ChronoUnit.SECONDS) + " " + line));
@@ -155,6 +156,7 @@ public final class Torture implements Callable<Integer> {
     if (!only.isEmpty() && !missing.isEmpty()) {
       throw new IllegalStateException("asked for by name, and not possible here: " + missing);
     }
+    int perSecond = rate == null ? RATE : rate;
     boolean one = !full && cycles == 0;
     List<List<Step>> worlds = one ? Schedule.brief(asked, chosen) : Schedule.full(asked, chosen);
     Map<String, Object> what = new LinkedHashMap<>();
@@ -163,7 +165,7 @@ public final class Torture implements Callable<Integer> {
     what.put("only", only);
     what.put("cycles_each", cycles);
     what.put("product_controls", full || controls);
-    what.put("rate", rate);
+    what.put("rate", perSecond);
     if (!resume) {
       clear(folder);
       journal = Journal.begin(folder, what);
@@ -173,7 +175,7 @@ public final class Torture implements Callable<Integer> {
     part.set("environment", new ObjectMapper().valueToTree(environment(folder)));
     journal.part(part);
     long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
-    campaign = new Campaign(folder, rate, endsAt, journal, progress, result -> {
+    campaign = new Campaign(folder, perSecond, endsAt, journal, progress, result -> {
       try {
         Report.write(Report.json(what, faults, missing, result), folder);
       } catch (IOException e) {
