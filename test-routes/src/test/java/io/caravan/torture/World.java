@@ -95,6 +95,7 @@ public final class World implements AutoCloseable {
       environment.forEach(pair.gateway::withEnvironment);
       settings.forEach(pair.gateway::with);
       pair.gateway.withEnvironment("JAVA_OPTS", FLAGS + " " + HaltPoints.agent(pair.folder));
+      pair.cloud.withEnvironment("JAVA_OPTS", FLAGS);
       pair.start();
       pair.gateway.shell("feature:install caravan-sink-kafka caravan-sink-s3 caravan-sink-file caravan-sink-analytics");
       Load direct = new Load(Files.createDirectories(pair.folder.resolve("direct")), pair.mqttPort).devices("--devices", 2, "--interval", "100ms");
