@@ -23,6 +23,8 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import javax.sql.DataSource;
 import org.apache.camel.CamelContext;
@@ -32,6 +34,7 @@ import org.snakeyaml.engine.v2.api.LoadSettings;
 
 /** Opens a store the way a gateway does, and says what is wrong with it. Used by one thread. */
 final class StoreJudge implements AutoCloseable {
+  private static final Pattern GONE = Pattern.compile("transactions behind sequence (\\d+) are gone");
   private static final Duration REPAIR = Duration.ofSeconds(60);
 
   private final CamelContext context = new DefaultCamelContext();
@@ -163,17 +166,14 @@ final class StoreJudge implements AutoCloseable {
               }
             }
           }
-          List<String> wrong = new ArrayList<>();
-          sound.forEach((seq, row) -> {
-            String there = now.get(seq);
-            if (there == null && !said.contains(seq)) {
-              wrong.add("row " + seq + " is gone, and nothing says so");
-            } else if (there != null && !there.equals(row) && verified.ok()) {
-              wrong.add("row " + seq + " is another one, and nothing says so");
+          List<String> incidents = new ArrayList<>();
+          try (ResultSet details = statement.executeQuery("SELECT detail FROM incident")) {
+            while (details.next()) {
+              incidents.add(details.getString(1));
             }
-          });
+          }
           boolean found = !recovery.incidents().isEmpty() || !verified.ok();
-          return new Mended(found, false, said.size(), String.join("; ", wrong.subList(0, Math.min(5, wrong.size()))));
+          return compared(sound, now, said, incidents, found, verified.ok());
         } catch (SQLException | RuntimeException e) {
           // Damage that shows in use: the store is being replaced meanwhile.
           if (System.nanoTime() > end) {
@@ -185,6 +185,30 @@ final class StoreJudge implements AutoCloseable {
     } catch (Exception e) {
       return new Mended(true, false, 0, "closing: " + e);
     }
+  }
+
+  /**
+   * @param said      sequences that are called lost
+   * @param incidents what is said in words: of transactions that are gone from the end of a -wal file nobody can know how many rows they had,
+   *                  only behind which sequence they were
+   */
+  static Mended compared(Map<Long, String> sound, Map<Long, String> now, Set<Long> said, List<String> incidents, boolean found, boolean verified) {
+    long behind = incidents.stream().map(GONE::matcher).filter(Matcher::find).mapToLong(gone -> Long.parseLong(gone.group(1))).min().orElse(Long.MAX_VALUE);
+    List<String> wrong = new ArrayList<>();
+    long lost = 0;
+    for (Map.Entry<Long, String> row : sound.entrySet()) {
+      String there = now.get(row.getKey());
+      if (there != null) {
+        if (!there.equals(row.getValue()) && verified) {
+          wrong.add("row " + row.getKey() + " is another one, and nothing says so");
+        }
+      } else if (said.contains(row.getKey()) || row.getKey() > behind) {
+        lost++;
+      } else {
+        wrong.add("row " + row.getKey() + " is gone, and nothing says so");
+      }
+    }
+    return new Mended(found, false, (int) lost, String.join("; ", wrong.subList(0, Math.min(5, wrong.size()))));
   }
 
   private static void rows(Statement statement, String sql, String good, List<String> wrong) throws SQLException {
