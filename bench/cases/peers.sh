@@ -59,7 +59,7 @@ install_peer() {
 
 start_caravan() {
     # As it comes: the listener, all routes, and nobody to send to.
-    start "$home.log" "$home/bin/caravan" run "--http.port=$http_port" "--mqtt.server.port=$peer_port" "--wal.path=$home/gateway.db" \
+    start "$work/caravan.log" "$home/bin/caravan" run "--http.port=$http_port" "--mqtt.server.port=$peer_port" "--wal.path=$home/gateway.db" \
         "--gateway.id=bench" "--uplink.url=wss://127.0.0.1:1" "--uplink.token.file=$home/gateway.token" --device.access=open
     peer_pids=("$started")
 }
@@ -72,7 +72,7 @@ start_mosquitto() { start_broker; }
 start_mosquitto-persistent() { start_broker; }
 
 start_artemis() {
-    start "$work/artemis.log" "$work/artemis/bin/artemis" run
+    start "$work/artemis.log" "$data/artemis/bin/artemis" run
     peer_pids=("$started")
 }
 
@@ -88,57 +88,56 @@ start_node-red() {
         start "$work/$peer-broker.log" mosquitto -c "$work/$peer.conf"
         broker=$started
     fi
-    start "$work/$peer.log" node "$peers_dir/node-red/node_modules/node-red/red.js" -u "$work/$peer" -s "$work/$peer/settings.js" flows.json
+    start "$work/$peer.log" node "$peers_dir/node-red/node_modules/node-red/red.js" -u "$data/$peer" -s "$data/$peer/settings.js" flows.json
     peer_pids=("$started" "$broker")
 }
 start_node-red-fsync() { start_node-red; }
 
-# A broker's queue has no limit here: the default drops what it has acknowledged when a thousand messages wait.
+# A broker's queue has no limit here: the default drops what it has acknowledged when a thousand messages wait. As root it would give up what it needs to write here.
 broker_conf() {
-    printf 'listener %s 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n' "$peer_port" >"$work/$peer.conf"
+    printf 'listener %s 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\nuser %s\n' "$peer_port" "$(id -un)" >"$work/$peer.conf"
     printf '%s\n' "$@" >>"$work/$peer.conf"
 }
 
+# prepare DIR: where $peer keeps what it keeps
 prepare() {
+    data=$1
     peer_port=$(free_port)
     peer_pids=()
     peer_file=
     peer_pace=()
     case $peer in
         caravan)
-            fresh peer-caravan
+            fresh peer-caravan "$data"
             peer_port=$mqtt_port
             ;;
         mosquitto) broker_conf "persistence false" ;;
         mosquitto-persistent)
-            mkdir -p "$work/mosquitto"
-            # It gives up root, and must be able to write there.
-            chmod 755 "$work"
-            if [ "$(id -u)" = 0 ]; then chown mosquitto "$work/mosquitto"; fi
-            broker_conf "persistence true" "persistence_location $work/mosquitto/" "autosave_interval 1"
+            mkdir -p "$data/mosquitto"
+            broker_conf "persistence true" "persistence_location $data/mosquitto/" "autosave_interval 1"
             ;;
         artemis)
-            "$peers_dir/apache-artemis-$artemis_version/bin/artemis" create "$work/artemis" --user admin --password admin --allow-anonymous --no-amqp-acceptor \
+            "$peers_dir/apache-artemis-$artemis_version/bin/artemis" create "$data/artemis" --user admin --password admin --allow-anonymous --no-amqp-acceptor \
                 --no-hornetq-acceptor --no-stomp-acceptor --no-web --nio --host 127.0.0.1 --silent \
                 --default-port "$(free_port)" >"$work/artemis-create.log" 2>&1 || die "artemis create failed: see $work/artemis-create.log"
-            grep -q '<journal-datasync>true</journal-datasync>' "$work/artemis/etc/broker.xml" || die "Artemis does not sync its journal: no fair comparison"
-            sed -i "s|:1883?|:$peer_port?|" "$work/artemis/etc/broker.xml"
+            grep -q '<journal-datasync>true</journal-datasync>' "$data/artemis/etc/broker.xml" || die "Artemis does not sync its journal: no fair comparison"
+            sed -i "s|:1883?|:$peer_port?|" "$data/artemis/etc/broker.xml"
             # Without it a full disk of the machine stops it at 90 %.
-            sed -i 's|<max-disk-usage>[0-9]*</max-disk-usage>|<max-disk-usage>99</max-disk-usage>|' "$work/artemis/etc/broker.xml"
-            sed -i 's/-Xms[0-9]*[MmGg] -Xmx[0-9]*[MmGg]/-Xms512M -Xmx512M/' "$work/artemis/etc/artemis.profile"
+            sed -i 's|<max-disk-usage>[0-9]*</max-disk-usage>|<max-disk-usage>99</max-disk-usage>|' "$data/artemis/etc/broker.xml"
+            sed -i 's/-Xms[0-9]*[MmGg] -Xmx[0-9]*[MmGg]/-Xms512M -Xmx512M/' "$data/artemis/etc/artemis.profile"
             ;;
         nats)
             printf 'server_name: bench\nlisten: 127.0.0.1:%s\njetstream { store_dir: "%s", max_file_store: 8000000000 }\nmqtt { listen: 127.0.0.1:%s }\n' \
-                "$(free_port)" "$work/nats" "$peer_port" >"$work/nats.conf"
+                "$(free_port)" "$data/nats" "$peer_port" >"$work/nats.conf"
             ;;
         node-red*)
             broker_conf "persistence false"
-            peer_file=$work/$peer.ndjson
+            peer_file=$data/$peer.ndjson
             # The broker acknowledges ten times what Node-RED takes; what is offered beyond it would only wait for minutes.
             peer_pace=(--rate 6000)
-            mkdir -p "$work/$peer"
-            printf 'module.exports = {uiPort: %s, uiHost: "127.0.0.1", httpAdminRoot: false, functionGlobalContext: {fs: require("fs")}};\n' "$(free_port)" >"$work/$peer/settings.js"
-            node_red_flow >"$work/$peer/flows.json"
+            mkdir -p "$data/$peer"
+            printf 'module.exports = {uiPort: %s, uiHost: "127.0.0.1", httpAdminRoot: false, functionGlobalContext: {fs: require("fs")}};\n' "$(free_port)" >"$data/$peer/settings.js"
+            node_red_flow >"$data/$peer/flows.json"
             ;;
     esac
 }
@@ -236,49 +235,135 @@ await_lines() {
     done
 }
 
-# peer_kill: kill -9 under load; sets $killed to what the application behind then lacks
-peer_kill() {
-    local loading options=(--port "$peer_port" --mqtt "${peer_version[$peer]-5}") promised=$work/$peer.acked status=0
-    in_background "kill-$peer" load "${options[@]}" ${peer_file:+--rate 1500} --connections 4 --window 100 --quiet --prefix kill --drain 0s --ack-log "$promised"
+# under_load NAME WHAT...: does WHAT while acknowledgements come, and ends the load; they are noted in $promised
+under_load() {
+    local name=$1 loading
+    shift
+    promised=$work/$peer.$name.acked
+    in_background "$name-$peer" load --port "$peer_port" --mqtt "${peer_version[$peer]-5}" ${peer_file:+--rate 1500} --connections 4 --window 100 --quiet --prefix "$name" \
+        --drain 0s --ack-log "$promised"
     loading=$background
-    until [ "$(lines "$promised")" -gt 1000 ]; do kill -0 "$loading" || die "the load on $peer ended: $(tail -n 3 "$work/kill-$peer.json")"; sleep 0.2; done
+    until [ "$(lines "$promised")" -gt 1000 ]; do kill -0 "$loading" || die "the load on $peer ended: $(tail -n 3 "$work/$name-$peer.json")"; sleep 0.2; done
     sleep "$cell"
-    kill -KILL -- "-${peer_pids[0]}"
-    # Taken notice of, so that the shell does not say so.
-    wait "${peer_pids[0]}" 2>/dev/null || true
-    # The generator first: what it would send again to the restarted peer must not hide what is gone.
+    "$@"
+    # The generator before the peer: what it would send again must not hide what is gone.
     stop_group "$loading" 10
+}
+
+# peer_gone PID...: SIGKILL of its groups, taken notice of, so that the shell does not say so
+peer_gone() {
+    local pid
+    for pid in "$@"; do kill -KILL -- "-$pid"; done
+    for pid in "$@"; do
+        wait "$pid" 2>/dev/null || true
+        # What it had started too: a file of theirs would keep the disk.
+        while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.05; done
+    done
+}
+
+# Of Node-RED not its broker, of whose acknowledgements it lives.
+peer_killed() { peer_gone "${peer_pids[0]}"; }
+
+# A disk whose power can be cut, at $power: an ext4 in a file, on a loop device; else $no_cut says why not
+power_on() {
+    power=$work/power
+    if [ "$(id -u)" != 0 ] || [ ! -e /dev/loop-control ] || ! command -v mkfs.ext4 >/dev/null || ! command -v perl >/dev/null; then
+        no_cut="it takes root, a loop device, mkfs.ext4 and perl"
+        return 1
+    fi
+    mkdir -p "$power"
+    truncate -s 6G "$power.img"
+    mkfs.ext4 -q -F "$power.img"
+    mount -o loop "$power.img" "$power" || { no_cut="a loop device could not be mounted"; return 1; }
+}
+
+# At one moment nothing is answered any more, and nothing written: neither data nor the file system's journal. What the disk had been given by then is
+# what it has. It keeps all of that; a drive with a volatile cache takes more from those who do not sync, and nothing from those who do.
+power_cut() {
+    local pid
+    for pid in "${peer_pids[@]}"; do kill -STOP -- "-$pid"; done
+    # EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH, made for tests of file systems.
+    perl -e 'open(my $d, "<", $ARGV[0]) or die "$ARGV[0]: $!\n"; my $flags = pack("L", 2); defined(ioctl($d, 0x8004587D, $flags)) or die "EXT4_IOC_SHUTDOWN: $!\n"' "$power"
+    peer_gone "${peer_pids[@]}"
+    umount "$power"
+    mount -o loop "$power.img" "$power"
+}
+
+power_off() {
+    umount "$power"
+    rm -f "$work/power.img"
+}
+
+# peer_lost: starts $peer again and prints what the application behind lacks of $promised
+peer_lost() {
+    local status=0 options=(--port "$peer_port" --mqtt "${peer_version[$peer]-5}")
     "start_$peer"
     case $peer in
         caravan)
-            await_ready gateway "$http_port" "${peer_pids[0]}" 180 "$home.log"
-            killed=$(bench loss --acked "$promised" --db "$home/gateway.db") || status=$?
+            await_ready gateway "$http_port" "${peer_pids[0]}" 180 "$work/caravan.log"
+            lost=$(bench loss --acked "$promised" --db "$home/gateway.db") || status=$?
             ;;
         node-red*)
-            until [ -n "$(port_holder "$(sed -n 's/.*uiPort: \([0-9]*\).*/\1/p' "$work/$peer/settings.js")")" ]; do
-                kill -0 "${peer_pids[0]}" || die "$peer did not start after kill -9: $(tail -n 3 "$work/$peer.log")"
+            until [ -n "$(port_holder "$(sed -n 's/.*uiPort: \([0-9]*\).*/\1/p' "$data/$peer/settings.js")")" ]; do
+                kill -0 "${peer_pids[0]}" || die "$peer did not start again: $(tail -n 3 "$work/$peer.log")"
                 sleep 0.2
             done
             await_lines
-            killed=$(bench loss --acked "$promised" --lines "$peer_file") || status=$?
+            lost=$(bench loss --acked "$promised" --lines "$peer_file") || status=$?
             ;;
         *)
-            bench consume "${options[@]}" --to "$work/$peer.arrived" --idle 8s >"$work/consume.json" 2>"$work/consume.err" || true
+            bench consume "${options[@]}" --to "$promised.arrived" --idle 8s >"$work/consume.json" 2>"$work/consume.err" || true
             # A broker that starts slowly: the session is taken up when it is there.
             local end=$((SECONDS + 60))
             until [ -s "$work/consume.json" ] || [ $SECONDS -gt $end ]; do
                 sleep 1
-                bench consume "${options[@]}" --to "$work/$peer.arrived" --idle 8s >"$work/consume.json" 2>"$work/consume.err" || true
+                bench consume "${options[@]}" --to "$promised.arrived" --idle 8s >"$work/consume.json" 2>"$work/consume.err" || true
             done
-            [ -s "$work/consume.json" ] || die "$peer does not answer after kill -9: $(tail -n 3 "$work/consume.err")"
-            killed=$(bench loss --acked "$promised" --lines "$work/$peer.arrived") || status=$?
+            [ -s "$work/consume.json" ] || die "$peer does not answer when it was started again: $(tail -n 3 "$work/consume.err")"
+            lost=$(bench loss --acked "$promised" --lines "$promised.arrived") || status=$?
             ;;
     esac
-    [ $status -le 1 ] || die "the loss of $peer could not be told: $killed"
+    [ $status -le 1 ] || die "the loss of $peer could not be told: $lost"
+}
+
+# A session that is owed every message, and nobody to take them: the peer has to keep them, as the gateway does.
+peer_session() { case $peer in caravan | node-red*) ;; *) bench consume --port "$peer_port" --mqtt "${peer_version[$peer]-5}" >/dev/null ;; esac; }
+
+peer_stop() {
+    local pid
+    for pid in "${peer_pids[@]}"; do stop_group "$pid"; done
+}
+
+# peer_cuts: $cuts power cuts of a new installation; sets $cut to the sum of what they took, null where it cannot be done
+peer_cuts() {
+    local number
+    cut=null
+    : >"$work/$peer.cuts"
+    if [ "$cuts" = 0 ] || ! power_on; then return; fi
+    prepare "$power"
+    # It was installed, and its subscriber came, long ago.
+    sync -f "$power"
+    peer_boot
+    peer_session
+    case $peer in
+        mosquitto-persistent)
+            kill -USR1 -- "-${peer_pids[0]}"
+            until [ -s "$data/mosquitto/mosquitto.db" ]; do sleep 0.1; done
+            ;;
+    esac
+    sync -f "$power"
+    for number in $(seq "$cuts"); do
+        under_load "cut-$number" power_cut
+        peer_lost
+        say "$lost" >>"$work/$peer.cuts"
+    done
+    cut=$(jq -sc '{cuts: length, acked: (map(.acked) | add), lost: (map(.lost) | add), lost_each: map(.lost)}' "$work/$peer.cuts")
+    peer_stop
+    power_off
 }
 
 bench_peers() {
-    local peer peer_port peer_file peer_pace=() first_ack killed wanted=() left_out=() ours from_lines base line name
+    local peer peer_port peer_file peer_pace=() data power no_cut='' first_ack promised lost killed cut wanted=() left_out=() ours from_lines base line name
     : >"$work/peers.jsonl"
     : >"$work/kills.jsonl"
     for peer in ${peers//,/ }; do
@@ -286,17 +371,21 @@ bench_peers() {
     done
     for peer in "${wanted[@]}"; do
         progress "$peer: ${peer_durability[$peer]}"
-        prepare
+        prepare "$work"
         peer_boot
-        # A session that is owed every message, and nobody to take them: the peer has to keep them, as the gateway does. mosquitto without a store passes them on.
-        case $peer in caravan | mosquitto | node-red*) ;; *) bench consume --port "$peer_port" --mqtt "${peer_version[$peer]-5}" >/dev/null ;; esac
+        # mosquitto without a store passes messages on.
+        [ "$peer" = mosquitto ] || peer_session
         peer_cells
-        if [ "$peer" = mosquitto ]; then bench consume --port "$peer_port" >/dev/null; fi
-        peer_kill
-        jq -nc --arg peer "$peer" --argjson killed "$killed" --arg durability "${peer_durability[$peer]}" '{peer: $peer, killed: $killed, durability: $durability}' >>"$work/kills.jsonl"
-        local pid
-        for pid in "${peer_pids[@]}"; do stop_group "$pid"; done
+        [ "$peer" != mosquitto ] || peer_session
+        under_load kill peer_killed
+        peer_lost
+        killed=$lost
+        peer_stop
+        peer_cuts
+        jq -nc --arg peer "$peer" --argjson killed "$killed" --argjson cut "$cut" --arg durability "${peer_durability[$peer]}" \
+            '{peer: $peer, killed: $killed, cut: $cut, durability: $durability}' >>"$work/kills.jsonl"
     done
+    [ -z "$no_cut" ] || unavailable "power cuts" "$no_cut"
     while IFS= read -r line; do
         name="$(field peer "$line"), $(field publishers "$line") publishers, window $(field window "$line")"
         ours=$(jq -s --argjson l "$line" '[.[] | select(.peer == "caravan" and .publishers == $l.publishers and .window == $l.window) | .value] | first // null' "$work/peers.jsonl")
@@ -304,9 +393,10 @@ bench_peers() {
     done <"$work/peers.jsonl"
     while IFS= read -r line; do
         result "lost by kill -9: $(field peer "$line")" "$(field killed.lost "$line")" messages "$(field killed.acked "$line")" "acknowledged before" "$line"
+        [ "$(field cut "$line")" = null ] || result "lost by power cuts: $(field peer "$line")" "$(field cut.lost "$line")" messages "$(field cut.acked "$line")" "acknowledged before" "$line"
     done <"$work/kills.jsonl"
     # A loss of ours is a fault; a loss of a peer is a finding.
-    [ "$(jq -s '[.[] | select(.peer == "caravan") | .killed.lost] | add // 0' "$work/kills.jsonl")" = 0 ] || failed="$failed peers: the gateway lost what it had acknowledged;"
+    [ "$(jq -s '[.[] | select(.peer == "caravan") | .killed.lost, .cut.lost] | add // 0' "$work/kills.jsonl")" = 0 ] || failed="$failed peers: the gateway lost what it had acknowledged;"
     peers_table >&2
     if $save; then peers_table >"$root/bench/results/$(date -u +%Y-%m-%d)-peers.md"; fi
     if [ ${#left_out[@]} -gt 0 ]; then progress "NOT MEASURED: ${left_out[*]}"; fi
@@ -316,11 +406,11 @@ bench_peers() {
 peers_table() {
     local middle
     middle=$(tr ',' '\n' <<<"$publishers_of" | sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}')
-    printf '<!-- SPDX-License-Identifier: Apache-2.0 -->\n# Peers, one workload\n\n%s\n\n' "$(jq -r '"\(.date), \(.cores) cores (\(.cpu)), Java \(.java), commit \(.commit). 300 bytes of JSON, QoS 1, the generator on the same cores; power loss not run, kill -9 only."' <<<"$environment")"
-    printf '| system | msg/s with %s publishers (window 100) | the same (window 1000) | ack p50, p99 at window 100, %s publishers | RSS | CPU per 100,000 | start to first ack | lost by kill -9, of acknowledged | durability | load average |\n|---|---|---|---|---|---|---|---|---|---|\n' "${publishers_of//,/, }" "$middle"
+    printf '<!-- SPDX-License-Identifier: Apache-2.0 -->\n# Peers, one workload\n\n%s\n\n' "$(jq -r '"\(.date), \(.cores) cores (\(.cpu)), Java \(.java), commit \(.commit). 300 bytes of JSON, QoS 1, the generator on the same cores."' <<<"$environment")"
+    printf '| system | msg/s with %s publishers (window 100) | the same (window 1000) | ack p50, p99 at window 100, %s publishers | RSS | CPU per 100,000 | start to first ack | lost by kill -9, of acknowledged | lost by power cuts, of acknowledged | durability | load average |\n|---|---|---|---|---|---|---|---|---|---|---|\n' "${publishers_of//,/, }" "$middle"
     jq -rs --argjson middle "$middle" --slurpfile kills "$work/kills.jsonl" 'def cells(w): [.[] | select(.window == w) | .value | round] | join(", ");
         group_by(.peer) | sort_by(-([.[].value] | max))[] | . as $rows | (.[] | select(.publishers == $middle and .window == 100)) as $four
         | ($kills[] | select(.peer == $four.peer)) as $kill
-        | "| \($four.peer) | \($rows | cells(100)) | \($rows | cells(1000)) | \($four.p50_ms), \($four.p99_ms) ms | \([$rows[].rss_mb] | max) MB | \($four.cpu_s_per_100k) s | \($four.start_to_first_ack_s) s | \($kill.killed.lost) of \($kill.killed.acked) | \($four.durability) | \([$rows[].load_average] | add / length * 10 | round / 10) |"' "$work/peers.jsonl"
+        | "| \($four.peer) | \($rows | cells(100)) | \($rows | cells(1000)) | \($four.p50_ms), \($four.p99_ms) ms | \([$rows[].rss_mb] | max) MB | \($four.cpu_s_per_100k) s | \($four.start_to_first_ack_s) s | \($kill.killed.lost) of \($kill.killed.acked) | \($kill.cut | if . == null then "not run" else "\(.lost) of \(.acked)" end) | \($four.durability) | \([$rows[].load_average] | add / length * 10 | round / 10) |"' "$work/peers.jsonl"
     for line in "${left_out[@]}"; do printf '\nNot measured: %s\n' "$line"; done
 }

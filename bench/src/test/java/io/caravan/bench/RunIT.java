@@ -47,6 +47,23 @@ class RunIT {
         }
     }
 
+    /** mosquitto is the control: it syncs nothing, so that a cut which takes nothing from it is none. */
+    @Test
+    void powerCutsTakeNothingThatTheGatewayAcknowledged() throws Exception {
+        List<JsonNode> results = run("peers", "--peers", "caravan,mosquitto-persistent", "--publishers", "1", "--cell", "1", "--warmup", "1");
+        assertEquals(0, lost(results, "lost by kill -9: caravan"));
+        assertTrue(Files.exists(Path.of("/dev/loop-control")), "a power cut takes a loop device, which this machine does not have: what was said is " + read(dir.resolve("err")));
+        assertEquals(0, lost(results, "lost by power cuts: caravan"));
+        assertTrue(lost(results, "lost by power cuts: mosquitto-persistent") > 0, results.toString());
+    }
+
+    private static long lost(List<JsonNode> results, String name) {
+        JsonNode result = results.stream().filter(r -> r.get("name").asText().equals(name)).findFirst()
+                .orElseThrow(() -> new AssertionError("no result [" + name + "], which takes root: " + results));
+        assertTrue(result.get("baseline").asLong() > 1_000, result.toString());
+        return result.get("value").asLong();
+    }
+
     private List<JsonNode> run(String... words) throws IOException, InterruptedException {
         List<String> command = new ArrayList<>(List.of(REPO.resolve("bench/run").toString()));
         command.addAll(List.of(words));
