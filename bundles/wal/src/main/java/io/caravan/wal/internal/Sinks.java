@@ -243,7 +243,7 @@ public final class Sinks implements AutoCloseable {
                     found++;
                     bytes += length;
                     if (one.fault() != null) {
-                        refused.add(refusal(seq, "corrupt", one.fault() + ": the file is damaged, type wal:verify", 1, 0));
+                        refused.add(corrupt(one));
                         continue;
                     }
                     if (maxRowBytes > 0 && length + ENVELOPE_BYTES > maxRowBytes && row.json().length > maxRowBytes) {
@@ -262,6 +262,42 @@ public final class Sinks implements AutoCloseable {
         exchange.setVariable("holes", log.dense() ? read - after - found : 0L);
         exchange.setVariable("refused", refused);
         exchange.getMessage().setBody(rows.isEmpty() ? null : new Batch(sink, after + 1, read, rows));
+    }
+
+    /**
+     * For consumers that are part of the gateway and read the log in SQL: checks the rows of variable {@code claim} where its {@code aged} is 1.
+     * Variables: {@code sink}; {@code damaged}, the sequences whose checksum does not hold, a JSON array; {@code dead}, how many; {@code refused}, the
+     * same for table dead_letter.
+     *
+     * @throws SQLException the store refuses
+     */
+    public void check(Exchange exchange, String sink) throws SQLException {
+        Map<?, ?> claim = exchange.getVariable("claim", Map.class);
+        JsonArray refused = new JsonArray();
+        JsonArray damaged = new JsonArray();
+        if (claim.get("aged") instanceof Number aged && aged.intValue() == 1) {
+            try (Connection reader = log.reader().getConnection();
+                    PreparedStatement query = reader.prepareStatement(log.rows())) {
+                query.setLong(1, ((Number) claim.get("after")).longValue());
+                query.setLong(2, ((Number) claim.get("last")).longValue());
+                try (ResultSet r = query.executeQuery()) {
+                    while (r.next()) {
+                        SinkLog.Found one = log.row(r, /* historical= */ false);
+                        if (one.fault() != null) {
+                            damaged.add(one.row().seq());
+                            refused.add(corrupt(one));
+                        }
+                    }
+                }
+            }
+        }
+        exchange.setVariable("sink", sink);
+        exchange.setVariable("damaged", damaged.toJson());
+        dead(exchange, sink, refused);
+    }
+
+    private static JsonObject corrupt(SinkLog.Found one) {
+        return refusal(one.row().seq(), "corrupt", one.fault() + ": the file is damaged, type wal:verify", 1, 0);
     }
 
     /**
@@ -381,8 +417,13 @@ public final class Sinks implements AutoCloseable {
     private static void accept(Exchange exchange, String sink, long delivered, JsonArray refused) {
         exchange.setVariable("verdict", "acked");
         exchange.setVariable("delivered", delivered);
-        exchange.setVariable("dead", (long) refused.size());
         exchange.setVariable("nowMs", System.currentTimeMillis());
+        dead(exchange, sink, refused);
+    }
+
+    private static void dead(Exchange exchange, String sink, JsonArray refused) {
+        exchange.setVariable("dead", (long) refused.size());
+        exchange.setVariable("refused", refused);
         for (Object refusal : refused) {
             ((JsonObject) refusal).put("sink", sink);
             ((JsonObject) refusal).put("dead_at_ms", System.currentTimeMillis());
