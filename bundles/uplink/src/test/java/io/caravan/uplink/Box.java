@@ -148,15 +148,33 @@ final class Box implements AutoCloseable {
             camel.addService(new VertxPlatformHttpServer(http));
         }
         for (String file : routeFiles) {
-            String text = Files.readString(REPO.resolve("routes/" + file + ".camel.yaml"));
-            for (Map.Entry<String, String> edit : edits.entrySet()) {
-                text = text.replace(edit.getKey(), edit.getValue());
-            }
-            PluginHelper.getRoutesLoader(camel).loadRoutes(ResourceHelper.fromString(file.substring(file.indexOf('/') + 1)
-                + ".camel.yaml", text));
+            load(file);
         }
         camel.start();
         return this;
+    }
+
+    private void load(String file) throws Exception {
+        String text = Files.readString(REPO.resolve("routes/" + file + ".camel.yaml"));
+        for (Map.Entry<String, String> edit : edits.entrySet()) {
+            text = text.replace(edit.getKey(), edit.getValue());
+        }
+        PluginHelper.getRoutesLoader(camel).loadRoutes(ResourceHelper.fromString(name(file), text));
+    }
+
+    private static String name(String file) {
+        return file.substring(file.indexOf('/') + 1) + ".camel.yaml";
+    }
+
+    /** As a deployment does it: what of the old version is in memory goes with it. */
+    void replace(String file) throws Exception {
+        for (Route route : List.copyOf(camel.getRoutes())) {
+            if (String.valueOf(route.getSourceLocation()).contains(name(file))) {
+                camel.getRouteController().stopRoute(route.getRouteId(), 500, TimeUnit.MILLISECONDS);
+                camel.removeRoute(route.getRouteId());
+            }
+        }
+        load(file);
     }
 
     /** Nobody but the store wants the rows. */

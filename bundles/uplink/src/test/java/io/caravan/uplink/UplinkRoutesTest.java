@@ -547,6 +547,36 @@ class UplinkRoutesTest {
         assertEquals(20, cloud.number("SELECT count(*) FROM inbox"));
     }
 
+    /** A welcome can end a range whose ack was lost: its rows are in none any more. */
+    @Test
+    void rows_of_a_range_that_is_gone_leave_the_outbox() throws Exception {
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        proxy.refuse(true);
+        gateway();
+        rows(1, 150);
+        gateway.execute("UPDATE sink_range SET first_seq = 101, acked_seq = 100, inflight_seq = 100 WHERE sink = 'uplink'");
+        gateway.execute("UPDATE sink SET delivered = 100 WHERE name = 'uplink'");
+        proxy.refuse(false);
+        drained();
+        assertEquals(List.of(List.of(101, 150)), gateway.rows("SELECT first_seq, acked_seq FROM sink_range WHERE sink = 'uplink'"));
+        assertEquals(50, cloud.number("SELECT count(*) FROM inbox"));
+    }
+
+    /** Whoever edits the file takes the rows with it that wait in its memory for a batch to become full. */
+    @Test
+    void rows_that_were_packed_when_the_file_is_replaced_are_sent_without_waiting_for_others() throws Exception {
+        gatewayKeys.put("uplink.flush.ms", "600000");
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway();
+        await().atMost(Duration.ofSeconds(20)).until(() -> cloud.number("SELECT count(*) FROM gateway WHERE session_id IS NOT NULL") == 1);
+        rows(1, 3);
+        await().atMost(Duration.ofSeconds(20)).until(() -> gateway.number("SELECT inflight_seq FROM sink_range WHERE sink = 'uplink'") == 3);
+        gateway.edits.put("{{uplink.flush.ms}}", "50");
+        gateway.replace("gateway/outbox");
+        drained();
+        assertEquals(3, cloud.number("SELECT count(*) FROM inbox"));
+    }
+
     private int cutWhileSending(Random random, int total) throws Exception {
         int cuts = 0;
         for (int at = 0; at < total; at += 400) {
