@@ -91,6 +91,23 @@ class WordsTest {
     }
   }
 
+  /** In one text are the rows of many gateways: what is mended in one leaves the others as they are. */
+  @ParameterizedTest
+  @EnumSource(Box.Kind.class)
+  void whatIsMendedInOneRowLeavesTheOthersAlone(Box.Kind kind) throws Exception {
+    String others = "{\"key\":\"d//h/x-3f7e918273\",\"serial\":\"SN-4E12345\",\"note\":\"[1e20000,2E-20000] \\\"3e99999\\\\\"}";
+    try (Box box = Box.open(kind, home).ready()) {
+      for (String hostile : List.of("\"\\u0000\"", "\"\\ud800\"", "1e200000", "-2.5E-20000", "[\"\\u0000\",1e200000,0e-20000]")) {
+        String back = box.one("SELECT CAST({{sql.json}}(?) AS TEXT)", "[{\"a\":" + hostile + "}," + others + ",{\"a\":" + hostile + "}]");
+        assertEquals(JSON.readTree(others), JSON.readTree(back).get(1), hostile);
+      }
+      if (kind == Box.Kind.POSTGRESQL) {
+        assertEquals("huge|huge|integer|\ufffd", box.one("SELECT {{sql.json.type}}(j.v, '$.a'), {{sql.json.type}}(j.v, '$.b'), {{sql.json.type}}(j.v, '$.c'), j.v->>'d'"
+            + " FROM (SELECT {{sql.json}}(?) AS v) j", "{\"a\":-1.5e200000,\"b\":1e-20000,\"c\":0e200000,\"d\":\"\\u0000\"}"));
+      }
+    }
+  }
+
   private static String tidy(String json) throws Exception {
     return JSON.writeValueAsString(JSON.readTree(json));
   }

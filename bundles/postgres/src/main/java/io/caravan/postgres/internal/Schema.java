@@ -15,7 +15,8 @@ import org.slf4j.LoggerFactory;
 /**
  * The tables. {@code cloud-3.sql} makes them from nothing, {@code cloud-N.sql} brings them from N-1 to N; all that is missing is applied
  * in one transaction, one replica at a time. Versions are those of the SQLite store. With a script goes {@code cloud-N-back.sql} into
- * the store, for an older program ({@link WayBack}).
+ * the store, for an older program ({@link WayBack}). {@code cloud-functions.sql} is applied each time: what is mended in a function comes
+ * to a store of any age.
  */
 final class Schema {
   static final int FIRST = 3;
@@ -68,6 +69,7 @@ final class Schema {
       if (found > version) {
         back(connection, statement, place, found, version);
       }
+      statement.execute(resource("cloud-functions"));
       for (int next = found + 1; next <= version; next++) {
         statement.execute(scripts.read("cloud-" + next));
         String back = scripts.read("cloud-" + next + "-back");

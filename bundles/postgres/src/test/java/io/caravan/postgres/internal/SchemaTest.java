@@ -50,6 +50,17 @@ class SchemaTest {
     }
   }
 
+  @Test
+  void aStoreThatIsThereGetsTheFunctionsOfThisProgram() throws Exception {
+    PostgresServer.Database database = PostgresServer.shared().database();
+    try (Connection connection = DriverManager.getConnection(database.url(), database.user(), database.password())) {
+      Schema.apply(connection, "it", null);
+      run(connection, "CREATE OR REPLACE FUNCTION caravan_json(source text) RETURNS jsonb LANGUAGE sql IMMUTABLE STRICT AS 'SELECT source::jsonb'");
+      Schema.apply(connection, "it", null);
+      assertEquals("{\"a\": \"\ufffd\"}", one(connection, "SELECT caravan_json('{\"a\":\"\\u0000\"}')"));
+    }
+  }
+
   private static void next(Connection connection, String forth, String back) throws Exception {
     Schema.apply(connection, "it", null, NEXT, name -> name.endsWith("-back") ? back : forth);
   }
