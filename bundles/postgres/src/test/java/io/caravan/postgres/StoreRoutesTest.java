@@ -11,6 +11,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -99,6 +100,36 @@ class StoreRoutesTest {
       assertEquals("14", box.one("SELECT count(*) FROM inbox"));
       box.execute("UPDATE sink_range SET acked_seq = (SELECT max(seq) FROM inbox)");
       await().atMost(Duration.ofSeconds(20)).untilAsserted(() -> assertEquals("0", box.one("SELECT count(*) FROM inbox")));
+    }
+  }
+
+  /** What does not fit into a column, an index or a sum is its gateway's own loss. */
+  @ParameterizedTest
+  @EnumSource(Box.Kind.class)
+  void aHostileGatewayStopsNobody(Box.Kind kind) throws Exception {
+    try (Box box = open(kind)) {
+      String noise = new Random(1).ints(54_000, 'a', 'z').collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append).toString();
+      String wide = "\ud83d\ude00".repeat(256);
+      long never = 9_000_000_000_000_000_000L;
+      inbox(box, "event", "d1", "e1", never, "{}");
+      inbox(box, "capabilities", "d1", "c1", -never, "{\"version\":1}");
+      int bad = 0;
+      for (String body : List.of(window(noise, 0, 1, 1, 1), window(wide + "x", 0, 1, 1, 1), window("", 0, 1, 1, 1),
+          window("sum", 0, 1, 1, 1).replace("4.5", "1e291"), window("min", 0, 1, 1, 1).replace("\"min\":1", "\"min\":-1e291"),
+          window("none", 0, 1, 1, 1).replace("\"count\":2", "\"count\":0"), window("many", 0, 1, 1, 1).replace("\"count\":2", "\"count\":1000000000001"))) {
+        inbox(box, "window", "d1", "bad" + bad++, 1, body);
+      }
+      inbox(box, "window", "d1", "w1", 1, window(wide, 0, 1, 1, 1).replace("4.5", "-1e290").replace("\"count\":2", "\"count\":1000000000000"));
+      inbox(box, "event", "d2", "e2", 5, "{}");
+      drained(box);
+      assertEquals("4|" + bad, box.one("SELECT delivered, dead FROM sink WHERE name = 'store'"));
+      assertEquals(List.of(wide), box.rows("SELECT metric FROM rollup_window"));
+      assertEquals(3 + bad, box.rows("SELECT message_key FROM message").size());
+      assertEquals("5", box.one("SELECT last_observed_ms FROM device WHERE device_id = 'd2'"));
+      if (kind == Box.Kind.POSTGRESQL) {
+        assertEquals("t|t", box.one("SELECT m.observed_at_ms = i.received_at_ms, i.observed_at_ms > 1 FROM message m JOIN inbox i ON i.message_key = m.message_key"
+            + " WHERE m.message_key = 'e1'"));
+      }
     }
   }
 
