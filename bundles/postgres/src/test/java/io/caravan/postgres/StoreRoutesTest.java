@@ -133,6 +133,28 @@ class StoreRoutesTest {
     }
   }
 
+  @ParameterizedTest
+  @EnumSource(Box.Kind.class)
+  void theRowOfADeadLetterStaysAsLongAsItIsOne(Box.Kind kind) throws Exception {
+    try (Box box = open(kind, "store.batch.rows", "1")) {
+      for (int i = 1; i <= 5; i++) {
+        // More at the head than are looked at in one go.
+        box.execute("INSERT INTO dead_letter (sink, seq, reason, error, attempts, first_failed_at_ms, dead_at_ms, state)"
+            + " VALUES ('archive', ?, 'refused', 'x', 1, 1, 1, ?)", i, i < 4 ? "dead" : "requeued");
+        inbox(box, "event", "d1", "e" + i, 1, "{}");
+      }
+      drained(box);
+      box.execute("UPDATE sink_range SET acked_seq = 5");
+      await().atMost(Duration.ofSeconds(20)).untilAsserted(() -> assertEquals(List.of("1", "2", "3"), box.rows("SELECT seq FROM inbox ORDER BY seq")));
+      box.execute("{{sql.inbox.lock}}");
+      inbox(box, "event", "d1", "e6", 1, "{}");
+      assertEquals("6", box.one("SELECT max(seq) FROM inbox"));
+      box.execute("UPDATE dead_letter SET state = 'discarded'");
+      box.execute("UPDATE sink_range SET acked_seq = 6");
+      await().atMost(Duration.ofSeconds(20)).untilAsserted(() -> assertEquals("0", box.one("SELECT count(*) FROM inbox")));
+    }
+  }
+
   /** What the Kafka consumer does: rows as JSON, perhaps twice. */
   @ParameterizedTest
   @EnumSource(Box.Kind.class)
