@@ -154,6 +154,39 @@ class ApiSeriesTest {
     box.execute("DELETE FROM rollup_coarse WHERE metric = 'u'");
   }
 
+  /** Of before the store had bounds: what no sum has room for must not stop those of everybody else. */
+  @ParameterizedTest
+  @EnumSource
+  void windowsThatDoNotAddUpStopNobody(Kind kind) throws Exception {
+    ApiBox box = BOXES.get(kind);
+    long day = START + 600 * DAY;
+    String window = "INSERT INTO rollup_window (gateway_id, device_id, metric, start_ms, width_ms, part, revision, count, min, max, sum, mean, last, last_observed_ms)"
+        + " VALUES ('gw-1', 'd', 'v', ?, 60000, ?, 1, CAST(? AS BIGINT), 1, 1, ?, 1, 1, 1)";
+    for (int part = 0; part < 2; part++) {
+      box.execute(window, day, part, 1, 1e308);
+      box.execute(window, day + HOUR, part, Long.MAX_VALUE, 1.0);
+      box.execute(window, day + 2 * HOUR, part, 0, 0.0);
+      box.execute("INSERT INTO rollup_coarse (gateway_id, device_id, metric, width_ms, start_ms, count, min, max, sum, last, last_observed_ms, late, revision)"
+          + " VALUES ('gw-1', 'd', 'v', 3600000, ?, ?, 1, 1, ?, 1, 1, 0, 1)", day + (3 + part) * HOUR, part, 1e308);
+    }
+    window(box, "v", day + 5 * HOUR, 0, 1, 10, 2, day + 6 * HOUR);
+    box.execute("INSERT INTO rollup_dirty (gateway_id, device_id, metric, start_ms, marked_at_ms) SELECT DISTINCT gateway_id, device_id, metric, start_ms, 1"
+        + " FROM rollup_window WHERE metric = 'v' ORDER BY 1, 2, 3, 4"
+        + (kind == Kind.POSTGRESQL ? " ON CONFLICT (gateway_id, device_id, metric, start_ms) DO UPDATE SET marked_at_ms = excluded.marked_at_ms" : ""));
+    await().until(() -> box.rows("SELECT count(*) FROM rollup_dirty").equals(List.of("0")));
+    JsonNode minutes = series(box, "v", day, day + DAY, 5000).get("points");
+    JsonNode hours = series(box, "v", day, day + DAY, 24).get("points");
+    JsonNode days = series(box, "v", day, day + 400 * DAY, 500).get("points");
+    for (JsonNode points : List.of(minutes, hours)) {
+      assertEquals(List.of(String.valueOf(day + HOUR), String.valueOf(day + 5 * HOUR)), points.findValuesAsText("start_ms"));
+      assertEquals(List.of("9000000000000000000", "10"), points.findValuesAsText("count"));
+      assertEquals(2, points.get(1).get("mean").asDouble());
+    }
+    assertEquals(List.of("9000000000000000000"), days.findValuesAsText("count"));
+    box.execute("DELETE FROM rollup_window WHERE metric = 'v'");
+    box.execute("DELETE FROM rollup_coarse WHERE metric = 'v'");
+  }
+
   @ParameterizedTest
   @EnumSource
   void windowsPageByPage(Kind kind) throws Exception {
