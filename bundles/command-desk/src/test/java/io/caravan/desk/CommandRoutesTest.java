@@ -249,6 +249,24 @@ class CommandRoutesTest {
     }
   }
 
+  /** What does not fit into an index is its gateway's own loss. */
+  @Test
+  void aHostileGatewayStopsNobody() throws Exception {
+    String noise = new Random(1).ints(54_000, 'a', 'z').collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append).toString();
+    try (Cloud cloud = Cloud.start(dir)) {
+      cloud.gateway("gw-1");
+      List<String> bad = List.of(Cloud.event("c1", 1, "ACCEPTED", ",\"device_id\":\"" + noise + "\""), Cloud.event("c2", 1, "ACCEPTED", ",\"device_id\":\"\""),
+          Cloud.event(noise, 1, "ACCEPTED", ""), Cloud.event("c3", 0, "ACCEPTED", ""), Cloud.event("c4", 1, "DONE", ""));
+      for (String event : bad) {
+        cloud.inbox("gw-2", "command", "lock-1", event);
+      }
+      cloud.inbox("gw-1", "command", "gateway", Cloud.event("c5", 1, "ACCEPTED", ",\"device_id\":\"" + "d".repeat(64) + "\""));
+      applied(cloud);
+      assertEquals(List.of("c5"), cloud.rows("SELECT command_id FROM command"));
+      assertEquals("1|" + bad.size(), cloud.one("SELECT delivered, dead FROM sink WHERE name = 'command'"));
+    }
+  }
+
   @Test
   void oldOnesGoWithTheirEvents() throws Exception {
     Wall wall = new Wall();
