@@ -268,6 +268,20 @@ class CommandRoutesTest {
   }
 
   @Test
+  void aGatewayWhoseClockIsYearsAheadDoesNotKeepItsCommandsForEver() throws Exception {
+    try (Cloud cloud = Cloud.start(dir, "command.keep.ms", "60000")) {
+      long ahead = 4_000_000_000_000L;
+      cloud.gateway("gw-1");
+      cloud.inbox("gw-1", "command", "lock-1", Cloud.event("c1", 1, "ACCEPTED", ",\"expires_at_ms\":" + (ahead + 60_000)).replace(":1001", ":" + ahead));
+      cloud.inbox("gw-1", "command", "lock-1", Cloud.event("c1", 2, "SUCCEEDED", "").replace(":1002", ":" + (ahead + 1)));
+      await().until(() -> cloud.rows("SELECT status, final_at_ms FROM command").equals(List.of("SUCCEEDED|" + (ahead + 1))));
+      assertEquals("1", cloud.one("SELECT count(*) FROM command WHERE expires_at_ms <= updated_at_ms + 604800000"));
+      cloud.execute("UPDATE command SET updated_at_ms = updated_at_ms - 60000");
+      await().until(() -> cloud.one("SELECT (SELECT count(*) FROM command) + (SELECT count(*) FROM command_event)").equals("0"));
+    }
+  }
+
+  @Test
   void oldOnesGoWithTheirEvents() throws Exception {
     Wall wall = new Wall();
     try (Cloud cloud = Cloud.start(dir, wall, Map.of(), "command.keep.ms", "60000", "command.silence.ms", "3600000")) {
