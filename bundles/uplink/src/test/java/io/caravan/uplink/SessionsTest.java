@@ -379,6 +379,7 @@ class SessionsTest {
                 gzip(good.replace("\"after\":0", "\"after\":0.0")), gzip(good.replace("\"seq\":1", "\"seq\":1e0")),
                 gzip(good.replace("\"body\"", "\"Body\"")), gzip(good.replace("\"device_id\":\"d\"", "\"device_id\":\"../d\"")),
                 gzip(good.replace("\"kind\":\"event\"", "\"kind\":\"'; DROP TABLE inbox\"")),
+                gzip(good.replace("\"observed_at_ms\":1,", "\"observed_at_ms\":1000000000000000000,")),
                 gzip(good.replace("{\"n\":1}", "{\"n\":NaN}")), gzip(good.replace("{\"n\":1}", "{\"n\":1,\"n\":2}")),
                 gzip(good.replace("{\"n\":1}", "[".repeat(80) + "]".repeat(80))),
                 gzip(good.replace("\"log_id\":\"log\"", "\"log_id\":\"other\"")),

@@ -18,7 +18,9 @@ import io.caravan.uplink.FrameException;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.zip.GZIPOutputStream;
@@ -59,7 +61,7 @@ class UplinkFuzz {
   @FuzzTest
   @DictionaryEntries({"\"type\":\"batch\"", "\"log_id\":\"l1\"", "\"lane\":\"live\"", "\"lane\":\"historical\"", "\"first_seq\":", "\"after\":", "\"last\":", "\"rows\":[",
       "\"seq\":", "\"kind\":\"command\"", "\"device_id\":\"d1\"", "\"message_key\":\"", "\"observed_at_ms\":", "\"body\":", "\"trace_context\":",
-      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "9223372036854775807", "-9223372036854775808", "1e999999999", "\\ud800", "\\u0000", "[[[[[[[["})
+      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "9223372036854775807", "-9223372036854775808", "1e999999999", "1e-401", "1e400", "\\ud800", "\\u0000", "[[[[[[[["})
   void batch(byte[] text) throws Exception {
     ByteArrayOutputStream gzip = new ByteArrayOutputStream();
     try (GZIPOutputStream out = new GZIPOutputStream(gzip)) {
@@ -67,8 +69,37 @@ class UplinkFuzz {
     }
     Frames.Batch read = batch(gzip.toByteArray(), text.length);
     if (read != null && read.traces().isEmpty() && !read.text().contains("trace_context")) {
-      same(read.text(), new String(text, StandardCharsets.UTF_8), "the text goes on as it came");
+      String came = new String(text, StandardCharsets.UTF_8);
+      if (!read.text().equals(came)) {
+        sameDoubles(Invariant.STRICT.readTree(read.text()), Invariant.STRICT.readTree(came));
+      }
     }
+  }
+
+  /** The text goes on as it came, but for numbers that no double has. */
+  private static void sameDoubles(JsonNode now, JsonNode came) {
+    if (now.isNumber() && came.isNumber()) {
+      same(now.doubleValue() + 0.0, came.doubleValue() + 0.0, "number");
+    } else if (!came.isContainerNode()) {
+      same(now, came, "value");
+    }
+    same(now.size(), came.size(), "size");
+    for (Iterator<String> names = came.fieldNames(); names.hasNext();) {
+      String name = names.next();
+      sameDoubles(now.path(name), came.path(name));
+    }
+    for (int i = 0; came.isArray() && i < came.size(); i++) {
+      sameDoubles(now.get(i), came.get(i));
+    }
+  }
+
+  /** A database that has decimals writes them so. */
+  private static void written(JsonNode node) {
+    if (node.isBigDecimal()) {
+      BigDecimal value = node.decimalValue();
+      that(Math.abs((long) value.scale()) + value.precision() <= 2_000 && value.toPlainString().length() <= 1_000, "a number of few characters in full");
+    }
+    node.forEach(UplinkFuzz::written);
   }
 
   private static Frames.Batch batch(byte[] frame, int length) throws Exception {
@@ -83,6 +114,7 @@ class UplinkFuzz {
     }
     JsonNode tree = Invariant.STRICT.readTree(read.text());
     sqlite.check(read.text(), tree);
+    written(tree.path("rows"));
     same(read.rows(), tree.path("rows").size(), "rows");
     that(read.rows() >= 1 && read.rows() <= MAX_ROWS, "rows within the limit");
     that(read.firstSeq() >= 1 && read.after() >= read.firstSeq() - 1 && read.last() > read.after(), "range");

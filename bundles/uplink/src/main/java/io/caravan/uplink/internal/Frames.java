@@ -8,6 +8,9 @@ import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.DecimalNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.caravan.runtime.Traceparent;
 import io.caravan.runtime.Traces;
@@ -16,12 +19,14 @@ import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.math.BigDecimal;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.LinkedHashSet;
+import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
@@ -39,6 +44,10 @@ public final class Frames {
     private static final int RANGES_MAX = 1_000;
     private static final int FEATURES_MAX = 32;
     private static final long BACKLOG_MAX = 1_000_000_000_000L;
+    /** Far from what a clock says, and from where two of them no longer add up. */
+    private static final long TIME_MAX = 1_000_000_000_000_000_000L;
+    /** Beyond what a double has, as {@code bundles/commands} has it. */
+    private static final int EXPONENT_MAX = 400;
     private static final Set<String> RANGE = Set.of("first_seq", "acked_seq");
     private static final Set<String> BATCH = Set.of("type", "log_id", "lane", "first_seq", "after", "last", "rows");
     private static final Set<String> ROW = Set.of("seq", "kind", "device_id", "message_key", "observed_at_ms", "body", "trace_context");
@@ -69,6 +78,8 @@ public final class Frames {
             .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
             // Only looked at: the database reads the text. A double would turn 1e999 into something that is no JSON.
             .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+            // Where one row is written anew, 1.0 of the others stays 1.0.
+            .nodeFactory(JsonNodeFactory.withExactBigDecimals(true))
             .build();
     }
 
@@ -145,8 +156,10 @@ public final class Frames {
             check(isId(text(row, "device_id")), "row.device_id must be a device id");
             int key = text(row, "message_key").length();
             check(key >= 1 && key <= 512, "row.message_key must be 1 to 512 characters");
-            whole(row, "observed_at_ms");
+            long observed = whole(row, "observed_at_ms");
+            check(observed > -TIME_MAX && observed < TIME_MAX, "row.observed_at_ms [" + observed + "] must be within 10^18 of 0");
             check(row.has("body"), "row.body must be there");
+            changed |= shortened(row);
             JsonNode trace = row.path("trace_context");
             check(trace.isMissingNode() || trace.isNull() || trace.isTextual() && trace.textValue().length() <= 256,
                 "row.trace_context must be null or a text of at most 256 characters");
@@ -167,6 +180,46 @@ public final class Frames {
         check(seq == last, "batch.last must be the seq of its last row");
         return new Batch(logId(node), lane, first, after, last, rows.size(), commands, changed ? node.toString() : text,
             traces == null ? Set.of() : traces);
+    }
+
+    /**
+     * A database that has decimals writes them in full: one of six characters becomes as long as its exponent says. What is beyond every
+     * double is made 0, or 1e400. Not refused: the row is worth more than such a number, and older gateways have let it in.
+     */
+    private static boolean shortened(JsonNode parent) {
+        boolean changed = false;
+        if (parent instanceof ObjectNode object) {
+            for (Map.Entry<String, JsonNode> field : object.properties()) {
+                JsonNode shorter = shorter(field.getValue());
+                if (shorter != null) {
+                    field.setValue(shorter);
+                }
+                changed |= shorter != null || shortened(field.getValue());
+            }
+        } else if (parent instanceof ArrayNode array) {
+            for (int i = 0; i < array.size(); i++) {
+                JsonNode shorter = shorter(array.get(i));
+                if (shorter != null) {
+                    array.set(i, shorter);
+                }
+                changed |= shorter != null || shortened(array.get(i));
+            }
+        }
+        return changed;
+    }
+
+    /** @return null: it may stay */
+    private static JsonNode shorter(JsonNode node) {
+        if (!node.isBigDecimal()) {
+            return null;
+        }
+        BigDecimal value = node.decimalValue();
+        // Of its first digit.
+        long exponent = (value.signum() == 0 ? 0L : value.precision() - 1L) - value.scale();
+        if (exponent >= -EXPONENT_MAX && exponent < EXPONENT_MAX) {
+            return null;
+        }
+        return DecimalNode.valueOf(value.signum() == 0 || exponent < 0 ? BigDecimal.ZERO : BigDecimal.valueOf(value.signum(), -EXPONENT_MAX));
     }
 
     /** Never holds more than maxInflatedBytes, whatever the frame claims to become. */
