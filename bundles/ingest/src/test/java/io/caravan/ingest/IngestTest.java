@@ -526,6 +526,16 @@ class IngestTest {
     }
   }
 
+  /** The cloud's database writes decimals in full. */
+  @Test
+  void exponentsOfMoreThanThreeDigits() {
+    accepted(send("capabilities", JSON, "{\"a\":[1e999,-1E-999,1e+0000308]}"));
+    for (String number : new String[] {"1e1000", "1E+1000", "-1e-1000", "0e-0001000"}) {
+      rejected(send("capabilities", JSON, "{\"a\":" + number + "}"), Reason.MALFORMED_JSON, null);
+      rejected(send("events", JSON, "{\"schema_version\":1,\"event\":\"e\",\"data\":{\"a\":" + number + "}}"), Reason.SCHEMA_VIOLATION, "/data/a");
+    }
+  }
+
   @Test
   @Timeout(240) // against a hang only
   void namesMadeToCollide() {

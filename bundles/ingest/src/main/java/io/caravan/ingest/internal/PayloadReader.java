@@ -20,7 +20,7 @@ import java.io.IOException;
 public final class PayloadReader {
   static final int MAX_DEPTH = 32;
   private static final int MAX_NUMBER = 300;
-  private static final int MAX_EXPONENT_DIGITS = 4;
+  private static final int MAX_EXPONENT_DIGITS = 3;
   private static final long MAX_SEQ = (1L << 53) - 1;
   private static final JsonFactory JSON = JsonFactory.builder()
       .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
