@@ -36,6 +36,7 @@ import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Supplier;
 import javax.sql.DataSource;
 import org.apache.camel.impl.DefaultCamelContext;
 
@@ -73,6 +74,8 @@ final class Cloud implements AutoCloseable {
     final List<String> cancelled = new CopyOnWriteArrayList<>();
     /** What a send comes to; null: it is done at once. */
     volatile CompletableFuture<Void> held;
+    /** Before anything is written to the socket. */
+    volatile Runnable onItsWay = () -> { };
 
     @Override
     public Map<String, String> sessions() {
@@ -80,13 +83,14 @@ final class Cloud implements AutoCloseable {
     }
 
     @Override
-    public CompletionStage<Void> command(String gatewayId, String sessionId, List<String> commands) {
+    public CompletionStage<Void> command(String gatewayId, String sessionId, List<Supplier<String>> commands) {
       if (!sessionId.equals(sessions.get(gatewayId))) {
         return CompletableFuture.failedFuture(new IllegalStateException("gone"));
       }
-      for (String command : commands) {
+      onItsWay.run();
+      for (Supplier<String> command : commands) {
         try {
-          sent.add(JSON.readTree(command));
+          sent.add(JSON.readTree(command.get()));
         } catch (java.io.IOException e) {
           throw new java.io.UncheckedIOException(e);
         }

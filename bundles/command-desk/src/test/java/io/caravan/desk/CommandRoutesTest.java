@@ -11,6 +11,8 @@ import io.caravan.desk.CommandDesk.Event;
 import io.caravan.desk.CommandDesk.Filter;
 import io.caravan.desk.CommandDesk.Request;
 import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.Statement;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -19,6 +21,8 @@ import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+import javax.sql.DataSource;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -31,9 +35,16 @@ class CommandRoutesTest {
   @TempDir
   Path dir;
 
+  private static Request request(String gateway, String id) {
+    return new Request(gateway, "lock-1", id, "unlock", "{\"door\":1}", "{\"door\":\"1\"}", null, 60_000L, null, "cloud", "anna", null);
+  }
+
+  private static Accepted submit(Cloud cloud, String gateway, String id) throws Exception {
+    return cloud.desk().submit(request(gateway, id)).toCompletableFuture().get();
+  }
+
   private static Accepted submit(Cloud cloud, String id) throws Exception {
-    return cloud.desk().submit(new Request("gw-1", "lock-1", id, "unlock", "{\"door\":1}", "{\"door\":\"1\"}", null, 60_000L, null, "cloud", "anna", null))
-        .toCompletableFuture().get();
+    return submit(cloud, "gw-1", id);
   }
 
   private static void pass(Cloud cloud) throws Exception {
@@ -60,8 +71,8 @@ class CommandRoutesTest {
       await().until(() -> cloud.net.sent.size() == 600);
       assertEquals("c0", cloud.net.sent.get(0).get("id").asText());
       assertEquals("c599", cloud.net.sent.get(599).get("id").asText());
-      assertEquals("{\"id\":\"c0\",\"device_id\":\"lock-1\",\"name\":\"unlock\",\"arguments\":{\"door\":1},\"units\":{\"door\":\"1\"},\"ttl_ms\":60000,"
-          + "\"issued_by\":\"anna\"}", cloud.net.sent.get(0).toString());
+      assertEquals("{\"id\":\"c0\",\"device_id\":\"lock-1\",\"name\":\"unlock\",\"arguments\":{\"door\":1},\"units\":{\"door\":\"1\"},"
+          + "\"issued_by\":\"anna\",\"ttl_ms\":60000}", cloud.net.sent.get(0).toString());
       submit(cloud, "d0");
       await().until(() -> cloud.net.sent.size() == 601);
 
@@ -172,6 +183,51 @@ class CommandRoutesTest {
       applied(cloud);
       assertEquals("SUCCEEDED -", status(cloud, "c2"));
       assertEquals(Cloud.JSON.readTree("{\"door\":\"open\"}"), Cloud.JSON.readTree(cloud.desk().find("gw-1", "c2").orElseThrow().result()));
+    }
+  }
+
+  @Test
+  void whatExpiredWhileTheStoreWasTakenNeverLeaves() throws Exception {
+    Wall wall = new Wall();
+    try (Cloud cloud = Cloud.start(dir, wall, Map.of())) {
+      cloud.connect("gw-1", "s1");
+      cloud.gateway("gw-2");
+      submit(cloud, "gw-2", "waits");
+      cloud.execute("UPDATE gateway SET session_id = 's2' WHERE gateway_id = 'gw-2'");
+      CompletableFuture<Accepted> direct;
+      try (Connection holder = cloud.caravan.bean("writer", DataSource.class).orElseThrow().getConnection()) {
+        holder.setAutoCommit(false);
+        try (Statement lock = holder.createStatement()) {
+          lock.execute(cloud.caravan.context().resolvePropertyPlaceholders("{{sql.command.lock}}"));
+        }
+        // One that would go at once, and one that a pass hands over.
+        cloud.net.sessions.put("gw-2", "s2");
+        direct = cloud.desk().submit(request("gw-1", "direct")).toCompletableFuture();
+        await().until(() -> Thread.getAllStackTraces().entrySet().stream().anyMatch(thread -> thread.getKey().getName().equals("caravan-command-desk")
+            && Stream.of(thread.getValue()).anyMatch(at -> at.getMethodName().equals("begin") || at.getClassName().endsWith(".WriterDataSource"))));
+        wall.ms += 60_000;
+        holder.rollback();
+      }
+      assertEquals("direct", direct.get().command().id());
+      pass(cloud);
+      await().until(() -> status(cloud, "direct").equals("EXPIRED expired") && status(cloud, "waits").equals("EXPIRED expired"));
+      assertEquals(List.of(), cloud.net.sent);
+    }
+  }
+
+  @Test
+  void whatIsLeftOfItsTimeIsCountedWhenACommandIsWritten() throws Exception {
+    Wall wall = new Wall();
+    try (Cloud cloud = Cloud.start(dir, wall, Map.of(), "command.resend.ms", "600000")) {
+      cloud.connect("gw-1", "s1");
+      cloud.net.onItsWay = () -> wall.ms += 50_000;
+      submit(cloud, "c1");
+      await().until(() -> cloud.net.sent.size() == 1);
+      cloud.net.onItsWay = () -> wall.ms += 70_000;
+      submit(cloud, "c2");
+      await().until(() -> cloud.net.sent.size() == 2);
+      assertEquals(10_000, cloud.net.sent.get(0).get("ttl_ms").asLong());
+      assertEquals(0, cloud.net.sent.get(1).get("ttl_ms").asLong(), "only to be asked what it knows of it");
     }
   }
 

@@ -46,6 +46,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.apache.camel.Exchange;
 import org.apache.camel.support.SynchronizationAdapter;
 import org.slf4j.Logger;
@@ -290,13 +291,14 @@ public final class Sessions implements AutoCloseable {
      * Sends commands to a gateway that is among {@link #commandSessions}. Never blocks. What is sent on one session leaves in the order of
      * the calls, in as many frames as it needs.
      *
-     * @param commands JSON text of each, docs/contract.md section 7; at most {@value #COMMAND_BYTES} bytes of UTF-8 each
+     * @param commands JSON text of each, docs/contract.md section 7; at most {@value #COMMAND_BYTES} bytes of UTF-8 each. Asked for
+     *     twice, now for its size and when the connection's turn to write has come: only then is it known what is left of its time
      * @return completes on a worker thread when the socket took all, which is no evidence that it arrived. With
      *     {@link UplinkClosedException} when that session is not here (any more), has {@value #UNWRITTEN_MAX} bytes waiting, or did not take it
      *     within {@value #SEND_MS} ms and was closed: the gateway may have all, some or none of it. With {@link IllegalArgumentException}: one
      *     is too large, and none was sent
      */
-    public CompletionStage<Void> command(String gatewayId, String sessionId, List<String> commands) {
+    public CompletionStage<Void> command(String gatewayId, String sessionId, List<Supplier<String>> commands) {
         return send(gatewayId, sessionId, "{\"type\":\"command\",\"commands\":[", commands, "]}");
     }
 
@@ -307,9 +309,10 @@ public final class Sessions implements AutoCloseable {
      */
     public CompletionStage<Void> cancel(String gatewayId, String sessionId, List<String> ids, String by) {
         try {
-            List<String> quoted = new ArrayList<>(ids.size());
+            List<Supplier<String>> quoted = new ArrayList<>(ids.size());
             for (String id : ids) {
-                quoted.add(JSON.writeValueAsString(id));
+                String text = JSON.writeValueAsString(id);
+                quoted.add(() -> text);
             }
             return send(gatewayId, sessionId, "{\"type\":\"command-cancel\",\"by\":" + JSON.writeValueAsString(by) + ",\"ids\":[", quoted, "]}");
         } catch (JsonProcessingException e) {
@@ -317,30 +320,27 @@ public final class Sessions implements AutoCloseable {
         }
     }
 
-    private CompletionStage<Void> send(String gateway, String sessionId, String head, List<String> items, String tail) {
-        List<String> frames = new ArrayList<>();
-        StringBuilder frame = new StringBuilder(head);
+    private CompletionStage<Void> send(String gateway, String sessionId, String head, List<Supplier<String>> items, String tail) {
+        List<Supplier<String>> frames = new ArrayList<>();
+        int from = 0;
         int bytes = 0;
-        int count = 0;
         long total = 0;
-        for (String item : items) {
-            int size = item.getBytes(StandardCharsets.UTF_8).length + 1;
+        for (int i = 0; i < items.size(); i++) {
+            int size = items.get(i).get().getBytes(StandardCharsets.UTF_8).length + 1;
             if (size > COMMAND_BYTES + 1) {
                 return CompletableFuture.failedFuture(new IllegalArgumentException("command of [" + (size - 1) + "] bytes for gateway ["
                     + gateway + "] must not exceed " + COMMAND_BYTES));
             }
-            if (count == CommandFrames.LIST_MAX || count > 0 && bytes + size > COMMAND_BYTES + 1) {
-                frames.add(frame.append(tail).toString());
-                frame = new StringBuilder(head);
+            if (i - from == CommandFrames.LIST_MAX || i > from && bytes + size > COMMAND_BYTES + 1) {
+                frames.add(frame(head, items.subList(from, i), tail));
+                from = i;
                 bytes = 0;
-                count = 0;
             }
-            frame.append(count++ == 0 ? "" : ",").append(item);
             bytes += size;
             total += size;
         }
-        if (count > 0) {
-            frames.add(frame.append(tail).toString());
+        if (from < items.size()) {
+            frames.add(frame(head, items.subList(from, items.size()), tail));
         }
         Session session = byGateway.get(gateway);
         if (session == null || !session.key.equals(sessionId) || !session.commands || session.ended || session.socket.isClosed()) {
@@ -820,6 +820,10 @@ public final class Sessions implements AutoCloseable {
         }
     }
 
+    private static Supplier<String> frame(String head, List<Supplier<String>> items, String tail) {
+        return () -> items.stream().map(Supplier::get).collect(Collectors.joining(",", head, tail));
+    }
+
     /** One connection that passed OPEN. What it showed is kept to notice when that is not valid any more. */
     private static final class Session {
 
@@ -858,7 +862,7 @@ public final class Sessions implements AutoCloseable {
             this.context = context;
         }
 
-        CompletableFuture<Void> send(List<String> frames, long bytes) {
+        CompletableFuture<Void> send(List<Supplier<String>> frames, long bytes) {
             if (unwritten.addAndGet(bytes) > UNWRITTEN_MAX) {
                 unwritten.addAndGet(-bytes);
                 return CompletableFuture.failedFuture(new UplinkClosedException("gateway [" + gateway + "] reads too slowly: more than "
@@ -870,9 +874,9 @@ public final class Sessions implements AutoCloseable {
             context.runOnContext(go -> {
                 long late = vertx.setTimer(SEND_MS, fired -> socket.close());
                 Future<Void> written = Future.succeededFuture();
-                for (String frame : frames) {
+                for (Supplier<String> frame : frames) {
                     // The last one is written last.
-                    written = socket.writeTextMessage(frame);
+                    written = socket.writeTextMessage(frame.get());
                 }
                 written.onComplete(result -> {
                     vertx.cancelTimer(late);

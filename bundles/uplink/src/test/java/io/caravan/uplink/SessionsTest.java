@@ -39,7 +39,11 @@ import java.util.concurrent.CompletionStage;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Supplier;
 import java.util.zip.GZIPOutputStream;
 import org.apache.camel.ConsumerTemplate;
 import org.junit.jupiter.api.AfterAll;
@@ -555,9 +559,10 @@ class SessionsTest {
         List<CompletionStage<Void>> sent = new ArrayList<>();
         int n = 0;
         for (int size : new int[] {0, 10, 64_900, 30_000, 0}) {
-            List<String> list = new ArrayList<>();
+            List<Supplier<String>> list = new ArrayList<>();
             for (int i = 0; i < (size < 100 ? 700 : 3); i++) {
-                list.add(command(n++, size));
+                String text = command(n++, size);
+                list.add(() -> text);
             }
             sent.add(sessions().command("gw-1", session, list));
         }
@@ -574,9 +579,35 @@ class SessionsTest {
         }
         sessions().cancel("gw-1", session, List.of("c1", "\"c2"), "a \"b\"").toCompletableFuture().get(20, TimeUnit.SECONDS);
         assertEquals(new JsonObject("{\"type\":\"command-cancel\",\"by\":\"a \\\"b\\\"\",\"ids\":[\"c1\",\"\\\"c2\"]}"), gateway.next());
-        assertTrue(failure(sessions().command("gw-1", session, List.of(command(0, 66_000)))) instanceof IllegalArgumentException);
+        assertTrue(failure(sessions().command("gw-1", session, List.of(() -> command(0, 66_000)))) instanceof IllegalArgumentException);
         assertEquals(n + 2, cloud.meters.get("caravan.sessions.commands").tag("outcome", "written").counter().count());
         assertNull(gateway.received.poll());
+    }
+
+    /** What is left of a command's time is less when those before it have left. */
+    @Test
+    void a_command_says_what_holds_when_its_turn_to_be_written_comes() throws Exception {
+        Client gateway = commanded();
+        String session = sessions().commandSessions().get("gw-1");
+        AtomicInteger asked = new AtomicInteger();
+        CountDownLatch writing = new CountDownLatch(1);
+        Semaphore go = new Semaphore(0);
+        CompletionStage<Void> before = sessions().command("gw-1", session, List.of(() -> {
+            if (asked.incrementAndGet() > 1) {
+                writing.countDown();
+                go.acquireUninterruptibly();
+            }
+            return command(1, 1);
+        }));
+        assertTrue(writing.await(20, TimeUnit.SECONDS));
+        AtomicLong now = new AtomicLong(10);
+        CompletionStage<Void> sent = sessions().command("gw-1", session, List.of(() -> command(now.get(), 1)));
+        now.set(20);
+        go.release();
+        before.toCompletableFuture().get(20, TimeUnit.SECONDS);
+        sent.toCompletableFuture().get(20, TimeUnit.SECONDS);
+        assertEquals("c1", gateway.next().getJsonArray("commands").getJsonObject(0).getString("id"));
+        assertEquals("c20", gateway.next().getJsonArray("commands").getJsonObject(0).getString("id"));
     }
 
     @Test
@@ -584,17 +615,17 @@ class SessionsTest {
         Client old = welcomed();
         assertEquals(Map.of(), sessions().commandSessions());
         String key = "no-such-session";
-        assertTrue(failure(sessions().command("gw-1", key, List.of(command(1, 1)))) instanceof UplinkClosedException);
-        assertTrue(failure(sessions().command("gw-2", key, List.of(command(1, 1)))) instanceof UplinkClosedException);
+        assertTrue(failure(sessions().command("gw-1", key, List.of(() -> command(1, 1)))) instanceof UplinkClosedException);
+        assertTrue(failure(sessions().command("gw-2", key, List.of(() -> command(1, 1)))) instanceof UplinkClosedException);
         Client gateway = commanded();
         old.refused("replaced");
         String session = sessions().commandSessions().get("gw-1");
-        assertTrue(failure(sessions().command("gw-1", key, List.of(command(1, 1)))) instanceof UplinkClosedException, "of another session");
-        sessions().command("gw-1", session, List.of(command(2, 1))).toCompletableFuture().get(20, TimeUnit.SECONDS);
+        assertTrue(failure(sessions().command("gw-1", key, List.of(() -> command(1, 1)))) instanceof UplinkClosedException, "of another session");
+        sessions().command("gw-1", session, List.of(() -> command(2, 1))).toCompletableFuture().get(20, TimeUnit.SECONDS);
         assertEquals("c2", gateway.next().getJsonArray("commands").getJsonObject(0).getString("id"));
         gateway.socket.close();
         await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().isEmpty());
-        assertTrue(failure(sessions().command("gw-1", session, List.of(command(1, 1)))) instanceof UplinkClosedException);
+        assertTrue(failure(sessions().command("gw-1", session, List.of(() -> command(1, 1)))) instanceof UplinkClosedException);
         assertNull(old.received.poll());
     }
 
@@ -606,7 +637,8 @@ class SessionsTest {
         List<CompletionStage<Void>> sent = new ArrayList<>();
         // The sockets' buffers take some; far more than they and the bound together.
         for (int i = 0; i < 600; i++) {
-            sent.add(sessions().command("gw-1", session, List.of(command(i, 64_000))));
+            String text = command(i, 64_000);
+            sent.add(sessions().command("gw-1", session, List.of(() -> text)));
         }
         // Not always the last one: while they are sent the system may still take some into its buffers.
         List<CompletionStage<Void>> refused = sent.stream().filter(s -> s.toCompletableFuture().isCompletedExceptionally()).toList();
@@ -617,7 +649,7 @@ class SessionsTest {
             + "\"time_ms\":1,\"ranges\":[],\"features\":[\"command\"]}");
         assertEquals("welcome", other.next().getString("type"));
         await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().containsKey("gw-2"));
-        sessions().command("gw-2", sessions().commandSessions().get("gw-2"), List.of(command(1, 1))).toCompletableFuture().get(5, TimeUnit.SECONDS);
+        sessions().command("gw-2", sessions().commandSessions().get("gw-2"), List.of(() -> command(1, 1))).toCompletableFuture().get(5, TimeUnit.SECONDS);
         assertEquals("command", other.next().getString("type"));
         // After 10 s it is cut off, and whoever waited is told.
         for (CompletionStage<Void> one : sent) {

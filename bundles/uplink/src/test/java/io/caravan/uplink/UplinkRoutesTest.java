@@ -24,6 +24,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 import java.util.stream.LongStream;
 import org.apache.camel.Exchange;
 import org.apache.camel.Processor;
@@ -142,7 +143,8 @@ class UplinkRoutesTest {
     /** Sends when there is a session; what is on its way while one ends may be lost, and is sent again by nobody here. */
     void command(List<String> commands) throws Exception {
         await().atMost(Duration.ofSeconds(20)).pollInterval(Duration.ofMillis(5)).until(() -> sessions().commandSessions().containsKey("gw-1"));
-        sessions().command("gw-1", sessions().commandSessions().get("gw-1"), commands).toCompletableFuture().get(20, TimeUnit.SECONDS);
+        List<Supplier<String>> texts = commands.stream().map(text -> (Supplier<String>) () -> text).toList();
+        sessions().command("gw-1", sessions().commandSessions().get("gw-1"), texts).toCompletableFuture().get(20, TimeUnit.SECONDS);
     }
 
     static List<String> commands(long from, long to) {

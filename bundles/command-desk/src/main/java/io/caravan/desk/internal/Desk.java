@@ -89,7 +89,14 @@ public final class Desk implements CommandDesk, AutoCloseable {
   }
 
   /** What leaves once the transaction is committed. */
-  private record Parcel(String gatewayId, Lane lane, List<String> commands, Map<String, List<String>> cancels) {}
+  private record Parcel(String gatewayId, Lane lane, List<Frame> commands, Map<String, List<String>> cancels) {}
+
+  /** A command but for what is left of its time, which goes on while it waits for the commit and for its socket. */
+  private record Frame(String head, long expiresAtMs) {
+    String text(long nowMs) {
+      return head + Math.max(0, expiresAtMs - nowMs) + "}";
+    }
+  }
 
   private final DataSource writer;
   private final DataSource reader;
@@ -254,7 +261,6 @@ public final class Desk implements CommandDesk, AutoCloseable {
   }
 
   private void turn(List<Work> group) throws SQLException {
-    long now = now();
     boolean pass = false;
     boolean only = true;
     for (Work work : group) {
@@ -265,7 +271,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
     lanes.keySet().retainAll(sessions.keySet());
     sessions.forEach((gateway, session) -> lanes.compute(gateway,
         (g, lane) -> lane == null || !lane.session.equals(session) ? new Lane(session) : lane));
-    if (only && !due(now)) {
+    if (only && !due(now())) {
       group.forEach(w -> w.stage().complete(null));
       return;
     }
@@ -273,7 +279,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
     Map<String, Parcel> parcels = new LinkedHashMap<>();
     try (Connection connection = writer.getConnection()) {
       connection.setAutoCommit(false);
-      try (Turn turn = new Turn(connection, now, parcels)) {
+      try (Turn turn = new Turn(connection, parcels)) {
         turn.begin();
         for (Work work : group) {
           if (work instanceof Submit submit) {
@@ -328,7 +334,9 @@ public final class Desk implements CommandDesk, AutoCloseable {
     List<CompletableFuture<Void>> all = new ArrayList<>();
     try {
       if (!parcel.commands.isEmpty()) {
-        all.add(now.command(parcel.gatewayId, lane.session, parcel.commands).toCompletableFuture());
+        List<Supplier<String>> texts = new ArrayList<>(parcel.commands.size());
+        parcel.commands.forEach(frame -> texts.add(() -> frame.text(now())));
+        all.add(now.command(parcel.gatewayId, lane.session, texts).toCompletableFuture());
       }
       parcel.cancels.forEach((by, ids) -> all.add(now.cancel(parcel.gatewayId, lane.session, ids, by).toCompletableFuture()));
     } catch (RuntimeException e) {
@@ -402,18 +410,18 @@ public final class Desk implements CommandDesk, AutoCloseable {
   /** One transaction. */
   private final class Turn implements AutoCloseable {
     private final Connection connection;
-    private final long now;
     private final Map<String, Parcel> parcels;
     private final Map<String, PreparedStatement> statements = new HashMap<>();
     /** Gateways to which a new command may go at once, as no older one waits. */
     private final Map<String, Boolean> direct = new HashMap<>();
+    /** When the turn had the store to itself: what expired while it waited for that is over. */
+    private long now;
     private boolean told;
     private boolean elsewhere;
     private final Map<String, Long> open = new HashMap<>();
 
-    Turn(Connection connection, long now, Map<String, Parcel> parcels) {
+    Turn(Connection connection, Map<String, Parcel> parcels) {
       this.connection = connection;
-      this.now = now;
       this.parcels = parcels;
     }
 
@@ -432,6 +440,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
     /** Replicas take turns: commands leave, and events are told, in the order of their numbers, so that must be the order of commits. */
     void begin() throws SQLException {
       exists(words.lock);
+      now = now();
     }
 
     /** Goes out with the commit. */
@@ -471,7 +480,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
       }
       open.put(c.gatewayId(), waiting + 1);
       Lane lane = lanes.get(c.gatewayId());
-      boolean goes = lane != null && lane.swept && lane.underWay.get() < UNDER_WAY && direct(c.gatewayId(), lane);
+      boolean goes = c.expiresAtMs() > now && lane != null && lane.swept && lane.underWay.get() < UNDER_WAY && direct(c.gatewayId(), lane);
       elsewhere |= !goes;
       sql("INSERT INTO command (gateway_id, command_id, device_id, name, arguments, units, precondition, content_hash, origin, issued_by,"
           + " trace_context, status, created_at_ms, expires_at_ms, transmissions, transmitted_at_ms, updated_at_ms)"
@@ -481,7 +490,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
       event(c.gatewayId(), c.id(), c.deviceId(), "ACCEPTED", null, null);
       if (goes) {
         parcel(c.gatewayId(), lane).commands.add(frame(c.id(), c.deviceId(), c.name(), c.arguments(), c.units(), c.precondition(),
-            Math.max(0, c.expiresAtMs() - now), c.issuedBy(), c.traceContext()));
+            c.expiresAtMs(), c.issuedBy(), c.traceContext()));
       }
       Command kept = load(c.gatewayId(), c.id());
       return () -> {
@@ -644,15 +653,15 @@ public final class Desk implements CommandDesk, AutoCloseable {
           // The gateway has a newer connection, here or at another replica: they are that one's.
           + " AND EXISTS (SELECT 1 FROM gateway g WHERE g.gateway_id = command.gateway_id AND g.session_id = ?)"
           + " ORDER BY seq LIMIT " + CHUNK, gatewayId, after, sentBefore, lane.session).executeQuery()) {
-        List<String> commands = new ArrayList<>();
+        List<Frame> commands = new ArrayList<>();
         while (row.next()) {
           count++;
           lane.sweptTo = row.getLong(1);
           row.getLong(11);
           // What is over, or not wanted any more, is sent to be told what the gateway knows; what it does not know it must not do.
-          long ttl = row.wasNull() ? Math.max(0, row.getLong(8) - now) : 0;
+          long expiresAtMs = row.wasNull() ? row.getLong(8) : 0;
           commands.add(frame(row.getString(2), row.getString(3), row.getString(4), row.getString(5), row.getString(6), row.getString(7),
-              ttl, row.getString(9), row.getString(10)));
+              expiresAtMs, row.getString(9), row.getString(10)));
           taken.add(new Object[] {row.getLong(1)});
         }
         if (count > 0) {
@@ -707,7 +716,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
     }
   }
 
-  private static String frame(String id, String deviceId, String name, String arguments, String units, String precondition, long ttlMs,
+  private static Frame frame(String id, String deviceId, String name, String arguments, String units, String precondition, long expiresAtMs,
       String issuedBy, String traceContext) {
     ObjectNode node = Rules.JSON.createObjectNode().put("id", id).put("device_id", deviceId).put("name", name);
     node.putRawValue("arguments", new RawValue(arguments));
@@ -717,11 +726,12 @@ public final class Desk implements CommandDesk, AutoCloseable {
     if (precondition != null) {
       node.putRawValue("precondition", new RawValue(precondition));
     }
-    node.put("ttl_ms", ttlMs).put("issued_by", issuedBy);
+    node.put("issued_by", issuedBy);
     if (traceContext != null) {
       node.put("trace_context", traceContext);
     }
-    return Views.text(node);
+    String text = Views.text(node);
+    return new Frame(text.substring(0, text.length() - 1) + ",\"ttl_ms\":", expiresAtMs);
   }
 
   @Override

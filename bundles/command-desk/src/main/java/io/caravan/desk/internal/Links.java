@@ -4,6 +4,7 @@ package io.caravan.desk.internal;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletionStage;
+import java.util.function.Supplier;
 
 /** The connections of gateways that this replica holds. Thread-safe, never blocks. */
 public interface Links {
@@ -18,11 +19,11 @@ public interface Links {
   /**
    * Calls for one session keep their order.
    *
-   * @param commands JSON objects
+   * @param commands JSON objects; asked for when they are written, and before only for how long they are
    * @return completes when they are handed to the socket; exceptionally: that session is not here, or does not read. They may have
    *     gone or not
    */
-  CompletionStage<Void> command(String gatewayId, String sessionId, List<String> commands);
+  CompletionStage<Void> command(String gatewayId, String sessionId, List<Supplier<String>> commands);
 
   /** As {@link #command}. */
   CompletionStage<Void> cancel(String gatewayId, String sessionId, List<String> ids, String by);

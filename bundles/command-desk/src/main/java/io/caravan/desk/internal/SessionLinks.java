@@ -5,6 +5,7 @@ import io.caravan.uplink.Sessions;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletionStage;
+import java.util.function.Supplier;
 
 /** The uplink's sessions. */
 record SessionLinks(Sessions sessionsOfUplink) implements Links {
@@ -14,7 +15,7 @@ record SessionLinks(Sessions sessionsOfUplink) implements Links {
   }
 
   @Override
-  public CompletionStage<Void> command(String gatewayId, String sessionId, List<String> commands) {
+  public CompletionStage<Void> command(String gatewayId, String sessionId, List<Supplier<String>> commands) {
     return sessionsOfUplink.command(gatewayId, sessionId, commands);
   }
 
