@@ -26,6 +26,7 @@ import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.IntStream;
@@ -255,6 +256,76 @@ class LiveStreamTest {
       event(box, "gw-1", "b", "end");
       assertEquals(List.of("end"), client.names(1));
     }
+  }
+
+  /** One event cannot be read: who has it before them waits, all others do not, and nobody loses anything. */
+  @Test
+  void whatCannotBeReadForOneHoldsUpNobodyAndIsToldLater() throws Exception {
+    try (ApiBox box = box(Kind.SQLITE, dir)) {
+      event(box, "gw-1", "a", "begin");
+      String id;
+      try (Client before = new Client(box, "")) {
+        event(box, "gw-1", "a", "known");
+        assertEquals(List.of("known"), before.names(1));
+        id = before.id();
+      }
+      await().until(() -> metric(box, "caravan_api_streams") == 0);
+      event(box, "gw-1", "a", "broken");
+      box.execute("UPDATE message SET body = '{' WHERE message_key = 'broken'");
+      List<Client> others = new ArrayList<>();
+      try {
+        others.add(new Client(box, ""));
+        try (Client again = new Client(box, "", "Last-Event-ID", id)) {
+          // In which order they are told is chance.
+          for (int i = 0; i < 8; i++) {
+            others.add(new Client(box, ""));
+          }
+          event(box, "gw-1", "a", "next");
+          box.last("gw-1", "b", "t", 1, 1000);
+          for (Client other : others) {
+            assertEquals(List.of("next"), other.names(1));
+            other.value("t", 1);
+          }
+          box.execute("UPDATE message SET body = '{\"event\":\"mended\"}' WHERE message_key = 'broken'");
+          assertEquals(List.of("mended", "next"), again.names(2));
+          again.value("t", 1);
+          assertEquals(Set.of("gw-1", "gw-2"), Set.of(again.next("gateway").get("gateway_id").asText(), again.next("gateway").get("gateway_id").asText()));
+        }
+      } finally {
+        for (Client other : others) {
+          other.close();
+        }
+      }
+    }
+  }
+
+  /** The common reader had the values already when the rest of its round failed. */
+  @Test
+  void whatWasReadInARoundThatFailedIsTold() throws Exception {
+    try (ApiBox box = box(Kind.POSTGRESQL, dir); Client client = new Client(box, ""); Connection hold = box.writer().getConnection()) {
+      event(box, "gw-1", "a", "first");
+      assertEquals(List.of("first"), client.names(1));
+      hold.setAutoCommit(false);
+      box.execute(hold, "LOCK TABLE gateway_site IN ACCESS EXCLUSIVE MODE");
+      String empty = waits(box, "");
+      box.last("gw-1", "a", "t", 1, 1000);
+      cancel(box, empty);
+      cancel(box, waits(box, empty));
+      hold.rollback();
+      hold.setAutoCommit(true);
+      client.value("t", 1);
+    }
+  }
+
+  /** @return which query of the stream waits for the lock, another one than that */
+  private static String waits(ApiBox box, String other) throws Exception {
+    String sql = "SELECT pid || ' ' || query_start FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%gateway_site%'"
+        + " AND datname = current_database()";
+    return await().until(() -> box.rows(sql).stream().filter(each -> !each.equals(other)).findFirst(), Optional::isPresent).orElseThrow();
+  }
+
+  private static void cancel(ApiBox box, String query) throws Exception {
+    box.execute("SELECT pg_cancel_backend(?)", Integer.valueOf(query.substring(0, query.indexOf(' '))));
   }
 
   @Test

@@ -13,6 +13,7 @@ import java.sql.Connection;
 import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.HashSet;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -49,7 +50,7 @@ public final class LiveStream implements AutoCloseable {
     /** Null: nothing yet; the first thing it is told is where it begins. */
     Mark written;
     boolean behind = true;
-    /** It was away: gateways may have come and gone. */
+    /** It was away, or was not told: gateways may have come and gone. */
     boolean returned;
     long toldAtNs = System.nanoTime();
 
@@ -63,6 +64,12 @@ public final class LiveStream implements AutoCloseable {
       this.told.addAll(told);
       this.returned = returned;
       this.endsAtNs = endsAtNs;
+    }
+
+    /** What this round found was not told, and the next one does not find it again. */
+    void left() {
+      behind = true;
+      returned = true;
     }
   }
 
@@ -195,18 +202,26 @@ public final class LiveStream implements AutoCloseable {
       news.forget();
       return false;
     }
+    Set<Client> left = new LinkedHashSet<>(clients);
     try (Connection connection = reader.getConnection()) {
       News.Batch batch = head == null ? new News.Batch(List.of(), List.of(), news.start(connection).mark(), false) : news.next(connection, head);
       List<News.Gateway> changed = gateways(connection, now);
       head = batch.mark();
       boolean more = batch.more();
-      for (Client client : clients) {
+      SQLException failed = null;
+      for (Client client : List.copyOf(left)) {
         if (!client.sse.isReady()) {
           client.behind = true;
-          continue;
-        }
-        if (client.behind) {
-          News.Batch missed = news.since(connection, client.mark);
+          client.returned |= !changed.isEmpty();
+        } else if (client.behind) {
+          News.Batch missed;
+          try {
+            missed = news.since(connection, client.mark);
+          } catch (SQLException e) {
+            // What cannot be read for this one is no reason to let the others wait.
+            failed = e;
+            continue;
+          }
           tell(client, missed, client.returned ? gateways.values() : changed, now);
           client.returned = false;
           client.behind = missed.more();
@@ -214,8 +229,14 @@ public final class LiveStream implements AutoCloseable {
         } else {
           tell(client, batch, changed, now);
         }
+        left.remove(client);
+      }
+      if (failed != null) {
+        throw failed;
       }
       return more;
+    } finally {
+      left.forEach(Client::left);
     }
   }
 
