@@ -2,7 +2,6 @@
 package io.caravan.torture;
 
 import io.caravan.it.Store;
-import io.caravan.parts.HttpsPart;
 import io.caravan.parts.S3Part;
 import io.caravan.torture.Judge.Arrival;
 import io.caravan.torture.Judge.Row;
@@ -101,13 +100,15 @@ record Evidence(List<Row> rows, Map<String, List<Arrival>> arrivals, Map<String,
     return arrivals;
   }
 
-  /** Requests whose rows the receiver took, as it says; their order is that of arrival. */
+  /** What one request to the HTTPS receiver held, and how it was answered. */
+  record Request(int answer, List<Arrival> rows) { }
+
   private static List<Arrival> analytics(World world) {
-    Set<String> taken = world.https().taken();
-    List<Arrival> arrivals = new ArrayList<>();
-    for (HttpsPart.Request request : world.https().requests()) {
-      request.body().lines().map(Judge::arrival).filter(a -> taken.contains(a.key())).forEach(arrivals::add);
-    }
-    return arrivals;
+    return taken(world.https().requests().stream().map(r -> new Request(r.answer(), r.body().lines().map(Judge::arrival).toList())).toList());
+  }
+
+  /** Of requests in the order in which they came: rows of those that were taken. One that was refused has not arrived, though its rows may later. */
+  static List<Arrival> taken(List<Request> requests) {
+    return requests.stream().filter(r -> r.answer() / 100 == 2).flatMap(r -> r.rows().stream()).toList();
   }
 }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.torture.Controls.Control;
 import io.caravan.torture.Cycle.Kind;
+import io.caravan.torture.Evidence.Request;
 import io.caravan.torture.Judge.Arrival;
 import io.caravan.torture.Judge.Finding;
 import io.caravan.torture.Judge.Row;
@@ -83,6 +84,16 @@ class JudgeTest {
     List<Arrival> arrived = arrived();
     arrived.addAll(6, arrived().subList(0, 6));
     assertEquals(List.of(), judge(arrived, false, Set.of()));
+  }
+
+  @Test
+  void aRequestThatWasRefusedHasNotArrived() {
+    List<Arrival> disorder = arrived();
+    Collections.swap(disorder, 4, 6);
+    List<Arrival> taken = Evidence.taken(List.of(new Request(503, arrived()), new Request(200, disorder)));
+    assertEquals(List.of(Kind.ORDER), judge(taken, false, Set.of()));
+    assertEquals(0, new Judge(log()).sink("s", taken, false, Set.of()));
+    assertEquals(1, new Judge(log()).sink("s", Evidence.taken(List.of(new Request(200, arrived()), new Request(204, arrived().subList(0, 1)))), false, Set.of()));
   }
 
   @Test
