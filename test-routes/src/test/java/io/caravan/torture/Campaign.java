@@ -197,7 +197,7 @@ final class Campaign {
           break;   // what comes after it would be blamed for it
         }
       }
-      if (whole) {
+      if (!cycles.isEmpty() && whole) {
         judge(world, cycles, random, again, counts);
       }
       judged = true;
@@ -206,6 +206,14 @@ final class Campaign {
         cycles.add(new Cycle(steps.get(0).fault(), steps.get(0).seed(), steps.get(0).index()));
       }
       cycles.get(cycles.size() - 1).fault(judged ? Kind.BROKEN : Kind.STUCK, 1, name + ": " + text(e));
+    }
+    if (cycles.isEmpty()) {
+      // It was to end while the world started: nothing was done.
+      Distribution.delete(base);
+      synchronized (result) {
+        result.worlds--;
+      }
+      return;
     }
     boolean ok = cycles.stream().allMatch(Cycle::ok);
     if (ok) {
