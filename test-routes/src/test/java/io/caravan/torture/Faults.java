@@ -227,10 +227,10 @@ public final class Faults {
     }, UPLINK_OPEN));
     all.add(new Simple("uplink-dropped", 12, "the kernel (nftables) drops every packet to and from the cloud: no reset, no answer", (world, random, cycle) -> {
       cycle.note("nftables table " + Nft.table(world.uplinkPort()));
-      long passed = world.uplink().passed();
       Nft.drop(world.uplinkPort());
       world.pause(between(random, 500, 4_000));
-      cycle.figure("bytes_meanwhile", world.uplink().passed() - passed);
+      world.await("a packet is dropped", () -> Nft.dropped(world.uplinkPort()) > 0);
+      cycle.figure("packets_dropped", Nft.dropped(world.uplinkPort()));
     }, (world, cycle) -> Nft.clear(world.uplinkPort()), Nft.missing()));
   }
 

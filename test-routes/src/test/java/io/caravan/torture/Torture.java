@@ -174,6 +174,9 @@ public final class Torture implements Callable<Integer> {
         .put("commit", System.getProperty("build.commit", "unknown")).put("jobs", jobs);
     part.set("environment", new ObjectMapper().valueToTree(environment(folder)));
     journal.part(part);
+    if (Nft.missing() == null) {
+      Nft.clean();
+    }
     long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
     campaign = new Campaign(folder, perSecond, endsAt, journal, progress, result -> {
       try {
