@@ -25,7 +25,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
 import sun.misc.Signal;
 
 /** The command line of the campaign runner. */
@@ -38,6 +40,9 @@ public final class Torture implements Callable<Integer> {
   private static final Map<String, Integer> FULL = Map.of("kill-gateway", 500, "power-loss", 100);
   private static final int FULL_OTHERS = 50;
   private static final int RATE = 100;
+
+  @Spec
+  private CommandSpec spec;
 
   @Option(names = "--short", description = "each fault once, most of them in one world (the default)")
   boolean brief;
@@ -52,10 +57,10 @@ public final class Torture implements Callable<Integer> {
   List<String> only = new ArrayList<>();
 
   @Option(names = "--cycles", paramLabel = "N", description = "so many cycles of each fault")
-  int cycles;
+  Integer cycles;
 
   @Option(names = "--minutes", paramLabel = "N", description = "begin no cycle after that time; what was planned and what was done is in the report")
-  int minutes;
+  Integer minutes;
 
   @Option(names = "--controls", description = "also gateways that break their promise on purpose, which must be found (with --full always)")
   boolean controls;
@@ -111,19 +116,26 @@ public final class Torture implements Callable<Integer> {
       }
       return 0;
     }
-    if (brief && (full || cycles > 0)) {
-      throw new CommandLine.ParameterException(new CommandLine(this), "--short is one cycle of each fault: leave out --full and --cycles");
+    if (brief && (full || cycles != null)) {
+      throw new CommandLine.ParameterException(spec.commandLine(), "--short is one cycle of each fault: leave out --full and --cycles");
     }
-    if (jobs < 1) {
-      throw new CommandLine.ParameterException(new CommandLine(this), "--jobs [" + jobs + "] must be 1 or more");
-    }
-    if (resume && (brief || full || controls || cycles > 0 || seed != null || rate != null || !only.isEmpty())) {
-      throw new CommandLine.ParameterException(new CommandLine(this), "--resume goes on with what was asked for before: beside it only --minutes, --jobs and --out");
+    atLeastOne("--jobs", jobs);
+    atLeastOne("--cycles", cycles);
+    atLeastOne("--minutes", minutes);
+    atLeastOne("--rate", rate);
+    if (resume && (brief || full || controls || cycles != null || seed != null || rate != null || !only.isEmpty())) {
+      throw new CommandLine.ParameterException(spec.commandLine(), "--resume goes on with what was asked for before: beside it only --minutes, --jobs and --out");
     }
     ObjectNode report = run(line -> System.out.println(LocalTime.now().truncatedTo(ChronoUnit.SECONDS) + " " + line));
     System.out.print(Report.table(report));
     System.out.println("report: " + out.resolve("torture.html") + " and torture.json");
     return report.path("ok").asBoolean() ? 0 : 1;
+  }
+
+  private void atLeastOne(String option, Integer value) {
+    if (value != null && value < 1) {
+      throw new CommandLine.ParameterException(spec.commandLine(), option + " [" + value + "] must be 1 or more");
+    }
   }
 
   /** @return the report, which is also written */
@@ -150,20 +162,20 @@ public final class Torture implements Callable<Integer> {
         missing.put(fault.name(), why);
         progress.accept(fault.name() + " is not injected: " + why);
       } else {
-        asked.add(new Asked(fault.name(), fault.alone(), cycles > 0 ? cycles : full ? FULL.getOrDefault(fault.name(), FULL_OTHERS) : 1));
+        asked.add(new Asked(fault.name(), fault.alone(), cycles != null ? cycles : full ? FULL.getOrDefault(fault.name(), FULL_OTHERS) : 1));
       }
     }
     if (!only.isEmpty() && !missing.isEmpty()) {
       throw new IllegalStateException("asked for by name, and not possible here: " + missing);
     }
     int perSecond = rate == null ? RATE : rate;
-    boolean one = !full && cycles == 0;
+    boolean one = !full && cycles == null;
     List<List<Step>> worlds = one ? Schedule.brief(asked, chosen) : Schedule.full(asked, chosen);
     Map<String, Object> what = new LinkedHashMap<>();
     what.put("campaign", full ? "full" : one ? "short" : "chosen");
     what.put("seed", chosen);
     what.put("only", only);
-    what.put("cycles_each", cycles);
+    what.put("cycles_each", cycles == null ? 0 : cycles);
     what.put("product_controls", full || controls);
     what.put("rate", perSecond);
     if (!resume) {
@@ -177,7 +189,7 @@ public final class Torture implements Callable<Integer> {
     if (Nft.missing() == null) {
       Nft.clean();
     }
-    long endsAt = minutes > 0 ? System.nanoTime() + TimeUnit.MINUTES.toNanos(minutes) : System.nanoTime() + TimeUnit.DAYS.toNanos(365);
+    long endsAt = System.nanoTime() + (minutes == null ? TimeUnit.DAYS.toNanos(365) : TimeUnit.MINUTES.toNanos(minutes));
     campaign = new Campaign(folder, perSecond, endsAt, journal, progress, result -> {
       try {
         Report.write(Report.json(what, faults, missing, result), folder);
@@ -194,7 +206,7 @@ public final class Torture implements Callable<Integer> {
     full = what.path("campaign").asText().equals("full");
     seed = what.path("seed").asLong();
     what.path("only").forEach(name -> only.add(name.asText()));
-    cycles = what.path("cycles_each").asInt();
+    cycles = what.path("cycles_each").asInt() == 0 ? null : Integer.valueOf(what.path("cycles_each").asInt());
     controls = what.path("product_controls").asBoolean();
     rate = what.path("rate").asInt();
   }
