@@ -47,6 +47,8 @@ final class Report {
       cycles.forEach(c -> c.figures().forEach((k, v) -> own.merge(k, v, Double::sum)));
       own.forEach((k, v) -> one.withObject("/figures").put(k, round(v)));
     }
+    faults.stream().map(Fault::name).filter(name -> !missing.containsKey(name) && result.cycles.stream().noneMatch(c -> c.fault().equals(name)))
+        .forEach(out.withArray("/never_done")::add);
     result.again.forEach((sink, n) -> out.withObject("/records_again").put(sink, n));
     result.counts.forEach((name, n) -> out.withObject("/oracle").put(name, n));
     for (Control control : result.controls) {
@@ -110,7 +112,8 @@ final class Report {
         @media(prefers-color-scheme:dark){body{background:#14171a;color:#d6dbe0}th,td{border-color:#383e45}.ok{color:#56d364}.bad{color:#ff7b72}.note{color:#9aa4ae}pre{background:#1e2328}}
         </style>
         """);
-    page.append("<h1>Torture: <span class=\"").append(report.path("ok").asBoolean() ? "ok\">nothing found" : "bad\">failed").append("</span></h1>\n");
+    page.append("<h1>Torture: <span class=\"").append(report.path("ok").asBoolean() ? "ok\">nothing found" : "bad\">failed").append("</span>")
+        .append(escape(neverDone(report))).append("</h1>\n");
     page.append("<p>").append(text(report.path("campaign"))).append(" campaign, seed ").append(text(report.path("seed"))).append("; ")
         .append(text(report.path("cycles"))).append(" of ").append(text(report.path("cycles_planned"))).append(" cycles in ")
         .append(text(report.path("seconds"))).append(" s</p>\n<p class=\"note\">");
@@ -144,6 +147,11 @@ final class Report {
     page.append("<p class=\"note\">Records that came to a receiver once more, which tells them apart: ").append(text(report.path("records_again").toString()))
         .append("</p>\n</html>\n");
     return page.toString();
+  }
+
+  /** What was found by nobody who looked. */
+  private static String neverDone(JsonNode report) {
+    return report.path("never_done").isEmpty() ? "" : ", " + report.path("never_done").size() + " of " + report.path("faults").size() + " faults never done";
   }
 
   private static String own(JsonNode fault) {
@@ -180,7 +188,7 @@ final class Report {
     for (JsonNode f : report.path("faults")) {
       line(out, f.path("fault").asText() + (f.has("not_injected") ? " (not injected: " + f.path("not_injected").asText() + ")" : ""), f);
     }
-    line(out, "all", report.path("total"));
+    line(out, "all" + neverDone(report), report.path("total"));
     return out.toString();
   }
 

@@ -81,6 +81,17 @@ class ReportTest {
   }
 
   @Test
+  void faultsThatWereNeverDoneAreInTheHeading() {
+    ObjectNode all = json(result(cycle(0, 1)));
+    assertEquals(0, all.path("never_done").size(), "one that is not possible here is named as such");
+    assertFalse(Report.html(all).contains("never done") || Report.table(all).contains("never done"));
+    ObjectNode none = json(result());
+    assertEquals("[\"kill-gateway\"]", none.path("never_done").toString());
+    assertTrue(Report.html(none).contains("</span>, 1 of 2 faults never done</h1>"), Report.html(none));
+    assertTrue(Report.table(none).contains("all, 1 of 2 faults never done"));
+  }
+
+  @Test
   void thePageNeedsNothingElseAndSaysTheSame() throws Exception {
     Cycle bad = cycle(0, 1);
     bad.fault(Kind.ORDER, 1, "kafka: <script>alert(1)</script>");

@@ -13,6 +13,10 @@ import java.util.Random;
 final class Schedule {
   /** So many cycles share a world: what was stored is compared as a whole at its end. */
   static final int WORLD_CYCLES = 50;
+  /** ... and of different faults so many: a cycle that fails ends its world, and takes those that come after it along. */
+  static final int SHARED_CYCLES = 20;
+  /** So many cycles each fault has in a turn. */
+  private static final int[] TURNS = {2, 8, WORLD_CYCLES};
 
   /** @param cycles how often in the full campaign */
   record Asked(String fault, boolean alone, int cycles) { }
@@ -41,27 +45,45 @@ final class Schedule {
     return List.copyOf(worlds);
   }
 
-  /** @return worlds of one fault each, the faults taking turns, so that a campaign that is ended early has some of each */
+  /**
+   * @return turns, in each of which every fault has some cycles, in an order of the seed's choice: a few at first, faults side by side in a world, so that
+   *         a campaign that is ended early has some of each; then worlds of one fault each, of so many cycles that starting them costs little
+   */
   static List<List<Step>> full(List<Asked> faults, long seed) {
     List<List<Step>> worlds = new ArrayList<>();
-    int[] done = new int[faults.size()];
-    boolean more = true;
-    while (more) {
-      more = false;
-      for (int f = 0; f < done.length; f++) {
-        Asked asked = faults.get(f);
-        int size = Math.min(asked.alone ? 1 : WORLD_CYCLES, asked.cycles - done[f]);
-        if (size > 0) {
-          List<Step> world = new ArrayList<>();
-          for (int i = 0; i < size; i++, done[f]++) {
-            world.add(new Step(asked.fault, done[f], seedOf(seed, done[f])));
-          }
-          worlds.add(List.copyOf(world));
-          more = true;
+    List<Asked> order = new ArrayList<>(faults);
+    Random random = new Random(seed);
+    int most = faults.stream().mapToInt(Asked::cycles).max().orElse(0);
+    int from = 0;
+    for (int turn = 0; from < most; turn++) {
+      int size = faults.size() == 1 ? WORLD_CYCLES : TURNS[Math.min(turn, TURNS.length - 1)];
+      Collections.shuffle(order, random);
+      List<Step> together = new ArrayList<>();
+      for (Asked asked : order) {
+        List<Step> steps = new ArrayList<>();
+        for (int i = from; i < Math.min(from + size, asked.cycles); i++) {
+          steps.add(new Step(asked.fault, i, seedOf(seed, i)));
+        }
+        if (asked.alone) {
+          steps.forEach(step -> worlds.add(List.of(step)));
+          continue;
+        }
+        together.addAll(steps);
+        if (turn > 0 || together.size() >= SHARED_CYCLES) {
+          together = next(worlds, together);
         }
       }
+      next(worlds, together);
+      from += size;
     }
     return List.copyOf(worlds);
+  }
+
+  private static List<Step> next(List<List<Step>> worlds, List<Step> world) {
+    if (!world.isEmpty()) {
+      worlds.add(List.copyOf(world));
+    }
+    return new ArrayList<>();
   }
 
   /** @return that of a cycle; of the first one the campaign's */

@@ -21,7 +21,7 @@ class ScheduleTest {
     assertEquals(Schedule.brief(FAULTS, 7), Schedule.brief(FAULTS, 7));
     assertEquals(Schedule.full(FAULTS, 7), Schedule.full(FAULTS, 7));
     assertTrue(IntStream.range(8, 20).anyMatch(seed -> !order(Schedule.brief(FAULTS, seed)).equals(order(Schedule.brief(FAULTS, 7)))), "the order is never another");
-    assertNotEquals(Schedule.full(FAULTS, 7).get(0).get(1).seed(), Schedule.full(FAULTS, 8).get(0).get(1).seed());
+    assertNotEquals(Schedule.seedOf(7, 1), Schedule.seedOf(8, 1));
   }
 
   private static List<String> order(List<List<Step>> worlds) {
@@ -37,18 +37,37 @@ class ScheduleTest {
   }
 
   @Test
-  void fullHasAsManyAsAskedInWorldsOfOneFaultThatTakeTurns() {
+  void fullHasAsManyAsAskedOfEachInWorldsThatAreNotTooLarge() {
     List<List<Step>> worlds = Schedule.full(FAULTS, 3);
     for (Asked asked : FAULTS) {
       List<Integer> indexes = worlds.stream().flatMap(List::stream).filter(s -> s.fault().equals(asked.fault())).map(Step::index).toList();
       assertEquals(IntStream.range(0, asked.cycles()).boxed().toList(), indexes);
     }
     for (List<Step> world : worlds) {
-      assertEquals(1, world.stream().map(Step::fault).distinct().count());
       assertTrue(world.size() <= (world.get(0).fault().equals("damage") ? 1 : Schedule.WORLD_CYCLES), world::toString);
     }
-    // One of each before the second of any.
-    assertEquals(FAULTS.size(), worlds.subList(0, FAULTS.size()).stream().map(w -> w.get(0).fault()).distinct().count());
+  }
+
+  /** As many as there are, as often as they are asked for. */
+  private static List<Asked> many() {
+    return IntStream.range(0, 42).mapToObj(i -> new Asked("fault-" + i, false, i == 0 ? 500 : 50)).toList();
+  }
+
+  @Test
+  void aFullCampaignThatIsEndedEarlyHasSomeOfEachAndNotAlwaysTheSame() {
+    List<List<Step>> worlds = Schedule.full(many(), 3);
+    List<Step> all = worlds.stream().flatMap(List::stream).toList();
+    assertEquals(42, all.subList(0, 84).stream().map(Step::fault).distinct().count(), "two of each before the third of any");
+    assertEquals(42 * 10, all.subList(0, 42 * 10).stream().filter(s -> s.index() < 10).count(), "ten of each before more of any");
+    assertTrue(worlds.stream().allMatch(w -> w.size() <= Schedule.SHARED_CYCLES || w.stream().map(Step::fault).distinct().count() == 1));
+    assertTrue(worlds.size() < 42 / 10 + 1 + 42 + 42 + 500 / Schedule.WORLD_CYCLES, () -> worlds.size() + " worlds: each costs half a minute to start");
+    assertNotEquals(all.get(0).fault(), Schedule.full(many(), 4).get(0).get(0).fault());
+  }
+
+  /** Nobody waits for a second start where there is nothing to take turns with. */
+  @Test
+  void oneFaultAloneHasOneWorld() {
+    assertEquals(1, Schedule.full(List.of(new Asked("one", false, 50)), 3).size());
   }
 
   @Test
