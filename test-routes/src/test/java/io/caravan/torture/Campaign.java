@@ -252,6 +252,7 @@ final class Campaign {
     double recovery = Double.NaN;
     try {
       try {
+        world.seed(step.seed());
         fault.inject(world, Schedule.random(step), cycle);
       } finally {
         fault.heal(world, cycle);

@@ -216,8 +216,11 @@ public final class Faults {
         world.uplink().reset();
       }
       long passed = world.uplink().passed();
+      long losses = world.uplink().losses();
       world.pause(between(random, 2_000, 4_000));
+      world.await("a segment is lost", () -> world.uplink().losses() > losses);
       world.await("bytes get through all the same", () -> world.uplink().passed() > passed);
+      cycle.figure("segments_lost", world.uplink().losses() - losses);
     }, UPLINK_OPEN));
     all.add(fault("uplink-narrow", 12, "16 KB/s in each direction", (world, random, cycle) -> {
       world.uplink().bad(20, 0, 16_000);

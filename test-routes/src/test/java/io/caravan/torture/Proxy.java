@@ -49,7 +49,8 @@ public final class Proxy implements AutoCloseable {
   private final int target;
   private final AtomicLong passed = new AtomicLong();
   private final AtomicLong accepted = new AtomicLong();
-  private final Random random = new Random(1);
+  private final AtomicLong losses = new AtomicLong();
+  private volatile Random random = new Random(1);
   private volatile Mode mode = Mode.OPEN;
   private volatile long delayMs;
   private volatile double loss;
@@ -74,6 +75,16 @@ public final class Proxy implements AutoCloseable {
   /** @return connections so far, those that were refused, too */
   public long accepted() {
     return accepted.get();
+  }
+
+  /** @return segments that were lost and sent again so far */
+  public long losses() {
+    return losses.get();
+  }
+
+  /** What is lost, and what is made of an answer, is this seed's choice from now on. */
+  public void seed(long seed) {
+    random = new Random(seed);
   }
 
   /** From now on; {@link Mode#CUT} ends what is connected. */
@@ -221,7 +232,11 @@ public final class Proxy implements AutoCloseable {
   }
 
   private synchronized boolean lost() {
-    return loss > 0 && random.nextDouble() < loss;
+    boolean is = loss > 0 && random.nextDouble() < loss;
+    if (is) {
+      losses.incrementAndGet();
+    }
+    return is;
   }
 
   private synchronized void awaitReading(Socket from) throws InterruptedException {

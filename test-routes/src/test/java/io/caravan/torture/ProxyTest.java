@@ -3,6 +3,7 @@ package io.caravan.torture;
 
 import static org.awaitility.Awaitility.await;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -187,6 +188,34 @@ class ProxyTest {
       assertFalse(Arrays.equals(bytes, ask(socket, bytes)));
       proxy.mend();
       assertTrue(ended(socket));
+    }
+  }
+
+  private byte[] garbled(long seed) throws IOException {
+    proxy.seed(seed);
+    try (Socket socket = connect()) {
+      proxy.mode(Mode.OPEN);
+      ask(socket, new byte[1]);
+      proxy.mode(Mode.ANSWERS_GARBLED);
+      return ask(socket, new byte[64]);
+    }
+  }
+
+  @Test
+  void chanceIsTheSeeds() throws IOException {
+    byte[] noise = garbled(7);
+    assertArrayEquals(noise, garbled(7));
+    assertFalse(Arrays.equals(noise, garbled(8)));
+  }
+
+  @Test
+  void lossesAreCounted() throws IOException {
+    try (Socket socket = connect()) {
+      ask(socket, new byte[10]);
+      assertEquals(0, proxy.losses());
+      proxy.bad(0, 1, 0);
+      ask(socket, new byte[10]);
+      assertTrue(proxy.losses() >= 2, "there and back");
     }
   }
 }

@@ -206,13 +206,15 @@ final class StorageFaults {
 
     @Override
     public void inject(World world, Random random, Cycle cycle) throws Exception {
-      int delay = DELAYS_MS[cycle.index() % DELAYS_MS.length];
-      shim(world).syncDelay(Duration.ofMillis(delay));
+      int delay = DELAYS_MS[random.nextInt(DELAYS_MS.length)];
+      Shim shim = shim(world).syncDelay(Duration.ofMillis(delay));
       long begun = System.nanoTime();
       long before = world.promises();
+      long syncs = shim.syncs();
       world.pause(STAYS);
+      world.await("syncs", () -> shim.syncs() > syncs);
       world.awaitPromises(1);
-      cycle.note("+" + delay + " ms");
+      cycle.note("+" + delay + " ms, " + (shim.syncs() - syncs) + " syncs");
       cycle.figure("promised_at_" + delay + "ms", world.promises() - before);
       cycle.figure("seconds_at_" + delay + "ms", (System.nanoTime() - begun) / 1e9);
     }
@@ -346,7 +348,7 @@ final class StorageFaults {
     @Override
     public void inject(World world, Random random, Cycle cycle) throws Exception {
       world.killGateway();
-      Files.deleteIfExists(store(world).resolve(world.gatewayDb().getFileName() + "-shm"));
+      Files.delete(store(world).resolve(world.gatewayDb().getFileName() + "-shm"));
       world.restartGateway();
     }
 
@@ -403,11 +405,12 @@ final class StorageFaults {
       Map<Long, String> rows = StoreJudge.contents(copy.resolve(name));
       int found = 0;
       int lost = 0;
+      int first = random.nextInt(WAYS.size());
       try (StoreJudge judge = new StoreJudge()) {
         for (int i = 0; i < COPIES; i++) {
           Distribution.delete(copy);
           copy(sound, copy);
-          int way = (cycle.index() * COPIES + i) % WAYS.size();
+          int way = (first + i) % WAYS.size();
           String where = damage(copy.resolve(name), way, random);
           StoreJudge.Mended mended = judge.mended(copy.resolve(name), rows);
           cycle.note(WAYS.get(way) + where + ": " + mended);
@@ -458,7 +461,7 @@ final class StorageFaults {
 
   /** Rows are neither older nor younger for it. */
   private static final class ClockJump extends OnStore {
-    /** The first one crosses midnight at any hour: sinks that sort by day see days change places. Ten years: behind every certificate's end. */
+    /** A day crosses midnight at any hour: sinks that sort by day see days change places. Ten years: behind every certificate's end. */
     private static final List<Duration> JUMPS = List.of(Duration.ofDays(1), Duration.ofMinutes(-5), Duration.ofDays(3_650), Duration.ofHours(-1),
         Duration.ofDays(-3_650), Duration.ofMinutes(5), Duration.ofDays(-1), Duration.ofHours(1));
     private Kept before;
@@ -470,9 +473,14 @@ final class StorageFaults {
     @Override
     public void inject(World world, Random random, Cycle cycle) throws Exception {
       before = Kept.of(world);
-      Duration jump = JUMPS.get(cycle.index() % JUMPS.size());
+      Duration jump = JUMPS.get(random.nextInt(JUMPS.size()));
       shim(world).clock(jump);
       cycle.note("by " + jump);
+      // Nearer to the moment that it was set to than to that which is.
+      world.await("the gateway says that it received something at another time", () -> {
+        long received = Store.number(world.gatewayDb(), "SELECT received_at_ms FROM wal ORDER BY seq DESC LIMIT 1");
+        return Math.abs(received - System.currentTimeMillis() - jump.toMillis()) < jump.abs().toMillis() / 2;
+      });
       world.awaitPromises(100);
       world.pause(STAYS);
     }

@@ -235,6 +235,11 @@ public final class World implements AutoCloseable {
 
   // ---- what faults do
 
+  /** What networks do by chance they do by this seed from now on. */
+  void seed(long seed) {
+    List.of(uplink, toS3, toHttps).forEach(network -> network.seed(seed));
+  }
+
   /** SIGKILL; returns when it is gone. */
   public void killGateway() {
     pair.gateway.kill();
