@@ -22,6 +22,7 @@ import java.util.Queue;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutionException;
@@ -52,10 +53,15 @@ final class Campaign {
     int worlds;
     int planned;
     double seconds;
+    /** Names of controls. */
+    final Set<String> mustBeFound = new TreeSet<>(Controls.NAMES);
 
     boolean ok() {
-      return !cycles.isEmpty() && cycles.stream().allMatch(Cycle::ok) && controls.stream().anyMatch(c -> c.name().startsWith("lost-"))
-          && controls.stream().allMatch(Control::ok);
+      return !cycles.isEmpty() && cycles.stream().allMatch(Cycle::ok) && names().equals(mustBeFound) && controls.stream().allMatch(Control::ok);
+    }
+
+    private Set<String> names() {
+      return controls.stream().map(Control::name).collect(Collectors.toSet());
     }
   }
 
@@ -97,8 +103,11 @@ final class Campaign {
     long begun = System.nanoTime();
     result.planned = worlds.stream().mapToInt(List::size).sum();
     Queue<Task> tasks = new ConcurrentLinkedQueue<>();
-    if (controls && result.controls.stream().noneMatch(c -> Controls.OF_PRODUCT.contains(c.name()))) {
-      tasks.add(parts -> ofProduct(parts, seed));
+    if (controls) {
+      result.mustBeFound.addAll(Controls.OF_PRODUCT);
+      if (!result.names().containsAll(Controls.OF_PRODUCT)) {
+        tasks.add(parts -> ofProduct(parts, seed));
+      }
     }
     Set<String> done = result.cycles.stream().map(c -> c.fault() + " " + c.index()).collect(Collectors.toSet());
     for (List<Step> world : worlds) {
@@ -155,9 +164,12 @@ final class Campaign {
 
   private void controls(List<Control> found) throws IOException {
     synchronized (result) {
-      result.controls.addAll(found);
+      Set<String> before = result.names();
       for (Control control : found) {
-        journal.control(control);
+        if (!before.contains(control.name())) {   // two worlds may have ended at once
+          result.controls.add(control);
+          journal.control(control);
+        }
       }
     }
   }
@@ -310,10 +322,13 @@ final class Campaign {
       found.computeIfAbsent(whose, c -> new TreeMap<>()).computeIfAbsent(finding.kind(), k -> new ArrayList<>()).add(finding.text());
     }
     found.forEach((cycle, kinds) -> kinds.forEach((kind, texts) -> cycle.fault(kind, texts.size(), texts.get(0))));
+    boolean controlled;
     synchronized (result) {
-      if (result.controls.stream().noneMatch(c -> c.name().startsWith("lost-")) && cycles.stream().allMatch(Cycle::ok)) {
-        controls(Controls.ofEvidence(evidence, random));
-      }
+      controlled = result.names().containsAll(Controls.NAMES);
+    }
+    if (!controlled && cycles.stream().allMatch(Cycle::ok)) {
+      controls(Controls.ofEvidence(evidence, random));
+      controls(Controls.ofStores(world, random));
     }
     progress.accept(String.format(Locale.ROOT, "%s: %d cycles, %d rows, again %s: %s", world.name(), cycles.size(), evidence.rows().size(), again,
         cycles.stream().allMatch(Cycle::ok) ? "ok" : "FAILED"));

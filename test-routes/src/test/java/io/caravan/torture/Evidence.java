@@ -27,6 +27,9 @@ record Evidence(List<Row> rows, Map<String, List<Arrival>> arrivals, Map<String,
   /** Of these sinks a record that is there twice counts twice. */
   static final Set<String> ONCE = Set.of("file", "s3");
 
+  /** Devices whose name begins so send in order, and again in order. */
+  static final String BOARDS = "sim-";
+
   static Evidence of(World world) throws Exception {
     List<Row> rows = new ArrayList<>();
     for (String row : Store.rows(world.gatewayDb(), "SELECT seq, message_key, device_id, CAST(body AS TEXT) FROM wal ORDER BY seq")) {
@@ -54,7 +57,7 @@ record Evidence(List<Row> rows, Map<String, List<Arrival>> arrivals, Map<String,
 
   /** @return what is wrong; {@code again} gets how many records came once more, per sink */
   List<Judge.Finding> judge(Map<String, Long> again) {
-    Judge judge = new Judge(rows).order("sim-");
+    Judge judge = new Judge(rows).order(BOARDS);
     arrivals.forEach((sink, records) -> again.put(sink, judge.sink(sink, records, ONCE.contains(sink), dead.get(sink))));
     return judge.findings();
   }

@@ -19,6 +19,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import org.junit.jupiter.api.Test;
 
 /** Each gate of the judge: with evidence that is whole it finds nothing, with one record spoilt it finds that and nothing else. */
@@ -31,7 +32,7 @@ class JudgeTest {
   private static List<Row> log() {
     List<Row> rows = new ArrayList<>();
     for (int n = 1; n <= 20; n++) {
-      String device = n % 2 == 0 ? "load-1" : "load-2";
+      String device = n % 2 == 0 ? "sim-1" : "sim-2";
       rows.add(new Row(n, key(device, (n + 1) / 2), device, n * 31));
     }
     return rows;
@@ -42,7 +43,7 @@ class JudgeTest {
   }
 
   private static List<Kind> judge(List<Arrival> arrived, boolean once, Set<Long> dead) {
-    Judge judge = new Judge(log()).order("load-");
+    Judge judge = new Judge(log()).order("sim-");
     judge.sink("s", arrived, once, dead);
     return judge.findings().stream().map(Finding::kind).toList();
   }
@@ -104,7 +105,7 @@ class JudgeTest {
     arrived.set(2, new Arrival(3, arrived.get(2).key(), "other", 93));
     assertEquals(List.of(Kind.ALTERED, Kind.LOST), judge(arrived, true, Set.of()));
     arrived = arrived();
-    arrived.add(new Arrival(21, key("load-1", 11), "load-1", 1));
+    arrived.add(new Arrival(21, key("sim-1", 11), "sim-1", 1));
     assertEquals(List.of(Kind.ALTERED), judge(arrived, true, Set.of()));
   }
 
@@ -114,7 +115,7 @@ class JudgeTest {
     Row four = log.get(3);
     log.set(3, new Row(4, log.get(5).key(), four.device(), four.bodyHash()));
     log.set(5, new Row(6, four.key(), four.device(), log.get(5).bodyHash()));
-    assertEquals(List.of(Kind.ORDER), new Judge(log).order("load-").findings().stream().map(Finding::kind).toList());
+    assertEquals(List.of(Kind.ORDER), new Judge(log).order("sim-").findings().stream().map(Finding::kind).toList());
     assertEquals(List.of(), new Judge(log).order("disorder-").findings());
   }
 
@@ -138,7 +139,9 @@ class JudgeTest {
     Evidence evidence = new Evidence(log(), arrivals, dead);
     assertEquals(List.of(), evidence.judge(new HashMap<>()));
     List<Control> controls = Controls.ofEvidence(evidence, new Random(1));
-    assertEquals(Controls.COUNT, controls.size());
+    Set<String> names = new TreeSet<>(controls.stream().map(Control::name).toList());
+    assertEquals(controls.size(), names.size());
+    assertTrue(Controls.NAMES.containsAll(names) && names.containsAll(Set.of("order-log", "order-analytics-behind-refused", "lost-file")), names::toString);
     assertTrue(controls.stream().allMatch(Control::ok), controls::toString);
     assertTrue(!new Control("blind", "nothing", 0).ok());
   }

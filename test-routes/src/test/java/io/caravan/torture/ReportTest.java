@@ -32,7 +32,7 @@ class ReportTest {
   private static Campaign.Result result(Cycle... cycles) {
     Campaign.Result result = new Campaign.Result();
     result.cycles.addAll(List.of(cycles));
-    result.controls.add(new Control("lost-file", "one record is <taken> out", 1));
+    Controls.NAMES.forEach(name -> result.controls.add(new Control(name, "one record is <taken> out", 1)));
     result.planned = cycles.length;
     result.parts.add(new ObjectMapper().createObjectNode().put("commit", "abc"));
     return result;
@@ -72,11 +72,18 @@ class ReportTest {
   @Test
   void aBlindControlNoControlAndNoCycleAreFailures() {
     Campaign.Result blind = result(cycle(0, 1));
-    blind.controls.add(new Control("order-s3", "two change places", 0));
+    blind.controls.replaceAll(c -> c.name().equals("order-s3") ? new Control(c.name(), c.does(), 0) : c);
     assertFalse(json(blind).path("ok").asBoolean());
-    Campaign.Result none = result(cycle(0, 1));
-    none.controls.clear();
-    assertFalse(json(none).path("ok").asBoolean());
+    for (String name : Controls.NAMES) {
+      Campaign.Result without = result(cycle(0, 1));
+      without.controls.removeIf(control -> control.name().equals(name));
+      assertFalse(json(without).path("ok").asBoolean(), name);
+    }
+    Campaign.Result ofProduct = result(cycle(0, 1));
+    ofProduct.mustBeFound.addAll(Controls.OF_PRODUCT);
+    assertFalse(json(ofProduct).path("ok").asBoolean());
+    Controls.OF_PRODUCT.forEach(name -> ofProduct.controls.add(new Control(name, "killed", 1)));
+    assertTrue(json(ofProduct).path("ok").asBoolean());
     assertFalse(json(result()).path("ok").asBoolean());
   }
 

@@ -366,7 +366,12 @@ public final class World implements AutoCloseable {
 
   /** The bench's oracle, with all that devices noted. */
   Oracle oracle() {
-    Oracle oracle = Oracle.of(gatewayDb(), cloudDb());
+    return oracle(gatewayDb(), cloudDb());
+  }
+
+  /** As above, of other stores. */
+  Oracle oracle(Path gatewayDb, Path cloudDb) {
+    Oracle oracle = Oracle.of(gatewayDb, cloudDb);
     loads.forEach(load -> load.evidence(oracle));
     ownAckLogs.forEach(oracle::ackLog);
     return oracle;
