@@ -13,12 +13,16 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /**
  * SIGKILL under load, restart on the same data, and at the end the oracle's question: is what was promised stored once, and
  * in the cloud once? {@code -Dcrash.rounds=50} kills longer, {@code -Dseed=} repeats the moments of a run.
  */
 class CrashIT {
+  @RegisterExtension
+  static final KeptEvidence KEPT = new KeptEvidence("crash-");
+
   private static final int ROUNDS = Integer.getInteger("crash.rounds", 3);
   private static final long SEED = Long.getLong("seed", System.nanoTime());
   /** A control that has not failed after so many kills would not notice either when the promise is broken by mistake. */

@@ -31,9 +31,13 @@ import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /** What surrounds the gateway is away, full, or hostile; nobody helps it but by mending that. */
 class FaultIT {
+  @RegisterExtension
+  static final KeptEvidence KEPT = new KeptEvidence("fault-");
+
   private static final Duration MENDED = Duration.ofSeconds(60);
   private static final Duration DRAIN = Duration.ofSeconds(90);
   private static final int MIB = 1 << 20;

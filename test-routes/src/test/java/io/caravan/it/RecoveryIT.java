@@ -29,11 +29,15 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.MethodOrderer;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.TestMethodOrder;
 
 /** The recovery tools as an operator's script meets them: {@code bin/caravan shell} of a gateway that runs. */
 @TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 class RecoveryIT {
+  @RegisterExtension
+  static final KeptEvidence KEPT = new KeptEvidence("recovery");
+
   private static final Duration SOON = Duration.ofSeconds(30);
   private static final int ROWS = 20;
   private static final String SECRET = "a-token-nobody-should-see-7731";

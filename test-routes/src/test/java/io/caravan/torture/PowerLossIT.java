@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.it.Distribution;
+import io.caravan.it.KeptEvidence;
 import io.caravan.it.Ports;
 import io.caravan.torture.Stamped.Ack;
 import io.caravan.torture.StoreJudge.Findings;
@@ -18,6 +19,7 @@ import java.util.List;
 import java.util.Random;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /**
  * The power fails at many points of what one gateway did under load: of its writes all that were synced are there, and some of
@@ -26,6 +28,9 @@ import org.junit.jupiter.api.Test;
  * cuts more often, {@code -Dseed=} repeats the choice.
  */
 class PowerLossIT {
+  @RegisterExtension
+  static final KeptEvidence KEPT = new KeptEvidence("power-loss");
+
   private static final int CUTS = Integer.getInteger("power.cuts", 100);
   private static final long SEED = Long.getLong("seed", System.nanoTime());
   private static final Duration LOAD = Duration.ofSeconds(90);

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.caravan.it.Child;
 import io.caravan.it.Distribution;
+import io.caravan.it.KeptEvidence;
 import io.caravan.torture.StoreJudge.Findings;
 import io.caravan.torture.WriteLog.Luck;
 import java.nio.file.Files;
@@ -17,12 +18,16 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /**
  * Syncs and writes of a store that fail, at points spread at random: whatever was promised, before and after, is in what the disk has
  * for certain. {@code -Dsweep.points=100} looks at more points, {@code -Dseed=} repeats the choice, {@code -Dslow.seconds=10} measures for so long per delay.
  */
 class StoreFaultsIT {
+  @RegisterExtension
+  static final KeptEvidence KEPT = new KeptEvidence("store-faults");
+
   private static final int POINTS = Integer.getInteger("sweep.points", 2);
   private static final int SLOW_S = Integer.getInteger("slow.seconds", 1);
   private static final long SEED = Long.getLong("seed", System.nanoTime());

@@ -7,11 +7,16 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import io.caravan.it.Distribution;
+import io.caravan.it.KeptEvidence;
 import java.nio.file.Files;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /** The short campaign, as {@code bin/torture --short} runs it. {@code -Dseed=} repeats an order. */
 class TortureIT {
+  @RegisterExtension
+  static final KeptEvidence KEPT = new KeptEvidence("torture");
+
   @Test
   void nothingIsLostDoubledOrOutOfOrderWhateverFails() throws Exception {
     Torture torture = new Torture();
