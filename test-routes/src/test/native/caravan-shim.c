@@ -31,7 +31,7 @@ enum { SYNC_DELAY_US, LIE, OPS, ERROR, FIRST, COUNT, KINDS, SHORT, CLOCK_NS, REC
     SEEN = 16, FIRED, WRITES, SYNCS, RECORDS, LOADED, LOG_ERROR };           // answers
 enum { OP_WRITE = 1, OP_SYNC = 2, OP_CREATE = 4, OP_LENGTH = 8, OP_NAMES = 16, OP_READ = 32 };
 enum { KIND_STORE = 1, KIND_WAL = 2, KIND_SHM = 4, KIND_DIRECTORY = 8, KIND_OTHER = 16 };
-enum { R_OPEN = 1, R_WRITE, R_LENGTH, R_UNLINK, R_RENAME, R_MKDIR, R_SYNC_BEGIN, R_SYNC_END, R_MAPPED, R_INDEX, R_GROW };
+enum { R_OPEN = 1, R_WRITE, R_LENGTH, R_UNLINK, R_RENAME, R_MKDIR, R_SYNC_BEGIN, R_SYNC_END, R_MAPPED, R_INDEX, R_GROW, R_SYNC_FAILED };
 
 // What the replayer reads; native byte order. Data of `length` bytes follows.
 struct record {
@@ -420,6 +420,12 @@ static void note_index(void) {
     }
 }
 
+static void sync_ended(int type, int fd, uint64_t number) {
+    pthread_mutex_lock(&lock);
+    put_file(type, fd, number, NULL, 0);
+    pthread_mutex_unlock(&lock);
+}
+
 static int sync_it(int fd, long call) {
     if (!id_of(fd)) {
         return syscall(call, fd);
@@ -432,6 +438,7 @@ static int sync_it(int fd, long call) {
     }
     int error = fault(OP_SYNC, fds[fd].kind);
     if (error) {
+        sync_ended(R_SYNC_FAILED, fd, 0);
         return failed(error);
     }
     if (control && control[LIE]) {
@@ -446,11 +453,7 @@ static int sync_it(int fd, long call) {
     pthread_mutex_unlock(&lock);
     int result = syscall(call, fd);
     int keep = errno;
-    if (!result) {
-        pthread_mutex_lock(&lock);
-        put_file(R_SYNC_END, fd, number, NULL, 0);
-        pthread_mutex_unlock(&lock);
-    }
+    sync_ended(result ? R_SYNC_FAILED : R_SYNC_END, fd, number);
     errno = keep;
     return result;
 }

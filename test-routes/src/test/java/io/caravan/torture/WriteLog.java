@@ -24,8 +24,9 @@ import java.util.stream.Stream;
 /**
  * What a gateway did to the files of one folder, in order, as {@code caravan-shim.c} recorded it; and what a power cut at a point
  * of it can leave. A write is certain to be there once a sync of its file that began after it has ended; before that each of its
- * sectors may or may not be, whatever became of others: nothing orders what lies between two syncs. So are changes of a file's
- * length. Names (a file made, renamed, deleted) are certain once their folder was synced; of those after that a first part is
+ * sectors may or may not be, whatever became of others: nothing orders what lies between two syncs. What was written before a sync that
+ * failed is never certain, whatever a later sync says: Linux may have called it clean. So are changes of a file's
+ * length; but these are the file system's own, and it tries again. Names (a file made, renamed, deleted) are certain once their folder was synced; of those after that a first part is
  * there, in their order, as file systems with a journal keep it. Mapped memory is not seen; SQLite's index (-shm) is what was
  * noted of it at an earlier sync of the log, or empty, or not there.
  *
@@ -46,11 +47,25 @@ final class WriteLog implements AutoCloseable {
   private static final int MAPPED = 9;
   private static final int INDEX = 10;
   private static final int GROW = 11;
+  private static final int SYNC_FAILED = 12;
   private static final double[] KEPT = {0, 0.02, 0.3, 0.5, 0.7, 0.98, 1};
   private static final int[] UNITS = {SECTOR, SECTOR, PAGE, Integer.MAX_VALUE};
   private static final int SHM_BYTES = 32_768;
 
-  private record Op(int type, long offset, long length, int at) { }
+  /** @param dropped whether a sync failed after it */
+  private record Op(int type, long offset, long length, int at, boolean dropped) {
+    Op(int type, long offset, long length, int at) {
+      this(type, offset, length, at, false);
+    }
+
+    /** @return what is left of this write beside a range of the file */
+    Stream<Op> without(long from, long to) {
+      long end = offset + length;
+      long behind = Math.max(offset, to);
+      return Stream.of(new Op(type, offset, Math.min(end, from) - offset, at, dropped), new Op(type, behind, end - behind, at + (int) (behind - offset), dropped))
+          .filter(op -> op.length > 0);
+    }
+  }
 
   /** A change of names; what is null is not changed. */
   private record Change(String gone, String made, Inode inode) { }
@@ -60,6 +75,8 @@ final class WriteLog implements AutoCloseable {
     final Path certain;
     final boolean folder;
     final List<Op> pending = new ArrayList<>();
+    /** Writes before a sync that failed, older than all that is pending; without what was written over them for certain. */
+    List<Op> dropped = new ArrayList<>();
     long applied;
     String name;
 
@@ -199,6 +216,7 @@ final class WriteLog implements AutoCloseable {
         marks.put(process | offset, inode.folder ? changes.size() : inode.applied + inode.pending.size());
       }
       case SYNC_END -> synced(of(file), marks.remove(process | offset));
+      case SYNC_FAILED -> of(file).pending.replaceAll(op -> op.type == WRITE ? new Op(WRITE, op.offset, op.length, op.at, true) : op);
       case MAPPED -> {
         if (!of(file).name.endsWith("-shm")) {
           throw new IOException("file [" + of(file).name + "] is mapped for writing: what is written there cannot be seen");
@@ -273,11 +291,23 @@ final class WriteLog implements AutoCloseable {
     if (some > 0) {
       try (FileChannel channel = FileChannel.open(inode.certain, StandardOpenOption.WRITE)) {
         for (Op op : inode.pending.subList(0, some)) {
-          apply(channel, op);
+          if (op.dropped) {
+            inode.dropped.add(op);
+          } else {
+            apply(channel, op);
+            over(inode, op);
+          }
         }
       }
       inode.pending.subList(0, some).clear();
       inode.applied += some;
+    }
+  }
+
+  private static void over(Inode inode, Op op) {
+    if (op.type != GROW && !inode.dropped.isEmpty()) {
+      long to = op.type == WRITE ? op.offset + op.length : Long.MAX_VALUE;
+      inode.dropped = new ArrayList<>(inode.dropped.stream().flatMap(old -> old.without(op.offset, to)).toList());
     }
   }
 
@@ -340,9 +370,9 @@ final class WriteLog implements AutoCloseable {
       } else {
         Files.createDirectories(file.getParent()); // a name whose folder's was not synced is there with it, or not at all
         Files.copy(inode.certain, file);
-        uncertain += inode.pending.size();
+        uncertain += inode.dropped.size() + inode.pending.size();
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ, StandardOpenOption.WRITE)) {
-          for (Op op : inode.pending) {
+          for (Op op : Stream.concat(inode.dropped.stream(), inode.pending.stream()).toList()) {
             lucky(channel, op, random, luck);
           }
         }
