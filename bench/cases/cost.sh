@@ -64,9 +64,9 @@ cost_devices() {
     start "$work/cost-load.json" java -XX:+UseSerialGC -XX:-UsePerfData -Xss512k -Xmx1g -cp "$bench_jar:$root/bench/target/lib/*" io.caravan.bench.Main \
         load --port "$mqtt_port" --quiet --connections "$1" --window 50 --rate 2000 --tick 5ms --warmup "${warmup}s" --seconds "$((seconds_each * 2))s" --drain 60s --prefix "of$1" --marks
     local loading=$started
-    until grep -q '^measuring' "$work/cost-load.json"; do kill -0 "$loading" || die "the load was not served: $(tail -n 3 "$work/cost-load.json")"; sleep 0.1; done
+    await_mark cost-load "$loading" measuring
     from=$(cpu_ms "$gateway_pid")
-    until grep -q '^measured' "$work/cost-load.json"; do kill -0 "$loading" || die "the load was not served: $(tail -n 3 "$work/cost-load.json")"; sleep 0.1; done
+    await_mark cost-load "$loading" measured
     local spent=$(($(cpu_ms "$gateway_pid") - from))
     # It ends by itself once all is acknowledged.
     while kill -0 "$loading" 2>/dev/null; do sleep 0.2; done

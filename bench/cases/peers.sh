@@ -13,9 +13,14 @@ declare -A peer_durability=(
     [mosquitto-persistent]="none at PUBACK: written each second (autosave_interval 1), not synced"
     [artemis]="fsync before PUBACK (journal-datasync=true, NIO): the same promise as the gateway's"
     [nats]="written to a file before PUBACK, synced every two minutes; version 2.9 has no sync_interval, so it cannot be made equal"
-    [node-red]="none: the mqtt node acknowledges on arrival, the file node writes without sync; the figure is what is in the file"
-    [node-red-fsync]="none at PUBACK: a function node appends and syncs each message, but the mqtt node acknowledges before; the figure is what is in the file"
+    [node-red]="none: the mqtt node acknowledges on arrival, the file node writes without sync; the figure is what came into the file"
+    [node-red-fsync]="none at PUBACK: a function node appends and syncs each message, but the mqtt node acknowledges before; the figure is what came into the file"
 )
+# Messages per second that Node-RED is offered first, at least and at most. Its broker acknowledges whatever comes, and Node-RED reads before it writes: of
+# much more than it takes it writes next to nothing, and what waits does so for minutes.
+peer_offer=6000
+peer_offer_least=750
+peer_offer_most=24000
 # The rest speak version 5.
 declare -A peer_version=([nats]=3)
 
@@ -133,8 +138,7 @@ prepare() {
         node-red*)
             broker_conf "persistence false"
             peer_file=$data/$peer.ndjson
-            # The broker acknowledges ten times what Node-RED takes; what is offered beyond it would only wait for minutes.
-            peer_pace=(--rate 6000)
+            peer_pace=(--rate $peer_offer)
             mkdir -p "$data/$peer"
             printf 'module.exports = {uiPort: %s, uiHost: "127.0.0.1", httpAdminRoot: false, functionGlobalContext: {fs: require("fs")}};\n' "$(free_port)" >"$data/$peer/settings.js"
             node_red_flow >"$data/$peer/flows.json"
@@ -190,9 +194,61 @@ peer_boot() {
 peer_load() { loaded=$(bench load --port "$peer_port" --mqtt "${peer_version[$peer]-5}" --quiet "$@") || [ -n "$loaded" ] || die "the load was not served by $peer"; }
 lines() { if [ -f "$1" ]; then wc -l <"$1"; else say 0; fi; }
 
+# file_step RATE OPTION...: adds to $steps what came into $peer_file while RATE was offered, and whether that was all; sets $loaded and $cpu to the load and what it took
+file_step() {
+    local rate=$1 there first from before written
+    shift
+    before=$(peer_cpu)
+    there=$(lines "$peer_file")
+    in_background cell load --port "$peer_port" --mqtt "${peer_version[$peer]-5}" --quiet --marks --rate "$rate" "$@"
+    await_mark cell "$background" measuring
+    first=$(lines "$peer_file")
+    from=$(now_ms)
+    await_mark cell "$background" measured
+    written=$((($(lines "$peer_file") - first) * 1000 / ($(now_ms) - from)))
+    # Its acknowledgements come by themselves; a signal would give up those on their way.
+    while kill -0 "$background" 2>/dev/null; do sleep 0.1; done
+    result_of cell "$background"
+    loaded=$ended
+    await_lines $((there + $(field total_acked "$loaded")))
+    cpu=$(($(peer_cpu) - before))
+    # Offered is what its broker took, not what was meant to be sent. More than that is what waited since before; a twentieth may be on its way when the time is over.
+    steps=$(jq -c --argjson written "$written" --argjson load "$loaded" \
+        '. + [{offered: ($load.rate | round), value: ([$written, $load.rate] | min | round), kept_up: ($written >= 0.95 * $load.rate)}]' <<<"$steps")
+}
+
+# file_load OPTION...: offers more, or less, until it is known what is kept up with. Sets $value to the most lines a second there were, $loaded and $cpu to the load and
+# the CPU of then, $steps to all, and $offered to what was offered at last if that was kept up with; else to null.
+file_load() {
+    local rate=$peer_offer low=0 high=0 halved=0 best='' best_cpu
+    value=-1
+    steps='[]'
+    offered=null
+    while [ "$rate" -ge $peer_offer_least ] && [ "$rate" -le $peer_offer_most ] && [ $halved -le 2 ]; do
+        file_step "$rate" "$@"
+        if [ "$(jq '.[-1].kept_up' <<<"$steps")" = true ]; then low=$rate; else high=$rate; fi
+        if [ "$(jq '.[-1].value' <<<"$steps")" -gt "$value" ]; then
+            value=$(jq '.[-1].value' <<<"$steps")
+            best=$loaded
+            best_cpu=$cpu
+        fi
+        if [ $high = 0 ]; then
+            rate=$((rate * 2))
+        elif [ $low = 0 ]; then
+            rate=$((rate / 2))
+        else
+            rate=$(((low + high) / 2))
+            halved=$((halved + 1))
+        fi
+    done
+    loaded=$best
+    cpu=$best_cpu
+    [ $high != 0 ] || offered=$(jq '.[-1].offered' <<<"$steps")
+}
+
 # peer_cells: the workload on what runs, each cell a line of $work/peers.jsonl
 peer_cells() {
-    local publishers in_flight cpu options from detail value
+    local publishers in_flight cpu options value steps offered
     # The same for all: code is compiled before it counts.
     peer_load "${peer_pace[@]}" --connections 16 --window 200 --seconds "$((warmup < 6 ? warmup : 6))s" --prefix warm --drain 30s
     [ -z "$peer_file" ] || await_lines
@@ -200,34 +256,37 @@ peer_cells() {
         for in_flight in 100 1000; do
             # What was kept is taken out where each second all of it is written again.
             [ "$peer" != mosquitto-persistent ] || bench consume --port "$peer_port" --to /dev/null --idle 1s >/dev/null
-            options=("${peer_pace[@]}" --connections "$publishers" --window "$in_flight" --warmup 1s --seconds "${cell}s" --prefix "p$publishers-$in_flight" --drain 30s)
-            [ "$peer" != mosquitto ] || options+=(--subscribe)
-            cpu=$(peer_cpu)
-            from=$(now_ms)
-            [ -z "$peer_file" ] || from_lines=$(lines "$peer_file")
-            peer_load "${options[@]}"
-            value=$(field rate "$loaded")
-            # Where the acknowledgement is a broker's that keeps nothing, what came through counts.
-            [ "$peer" != mosquitto ] || value=$(jq '.delivered / .seconds | round' <<<"$loaded")
+            options=(--connections "$publishers" --window "$in_flight" --warmup 1s --seconds "${cell}s" --prefix "p$publishers-$in_flight" --drain 30s)
+            steps=null
+            offered=null
             if [ -n "$peer_file" ]; then
-                value=$((($(lines "$peer_file") - from_lines) * 1000 / ($(now_ms) - from)))
-                await_lines
+                file_load "${options[@]}"
+            else
+                [ "$peer" != mosquitto ] || options+=(--subscribe)
+                cpu=$(peer_cpu)
+                peer_load "${options[@]}"
+                cpu=$(($(peer_cpu) - cpu))
+                value=$(field rate "$loaded")
+                # Where the acknowledgement is a broker's that keeps nothing, what came through counts.
+                [ "$peer" != mosquitto ] || value=$(jq '.delivered / .seconds | round' <<<"$loaded")
             fi
-            cpu=$(($(peer_cpu) - cpu))
             jq -nc --arg peer "$peer" --argjson p "$publishers" --argjson w "$in_flight" --argjson value "$value" --argjson load "$loaded" --argjson cpu "$cpu" --argjson rss "$(peer_rss)" \
                 --argjson start "$first_ack" --arg durability "${peer_durability[$peer]}" --argjson average "$(cut -d' ' -f1 /proc/loadavg)" \
-                '{peer: $peer, publishers: $p, window: $w, value: $value, acked_per_s: $load.rate, p50_ms: $load.p50_ms, p99_ms: $load.p99_ms, unacked: $load.unacked, body_bytes: $load.body_bytes,
+                --argjson steps "$steps" --argjson offered "$offered" \
+                '{peer: $peer, publishers: $p, window: $w, value: $value, all_of_offered: $offered, steps: $steps, acked_per_s: $load.rate, p50_ms: $load.p50_ms, p99_ms: $load.p99_ms, unacked: $load.unacked, body_bytes: $load.body_bytes,
                   rss_mb: $rss, cpu_s_per_100k: (if $load.total_acked > 0 then $cpu * 100 / $load.total_acked | . * 100 | round / 100 else null end),
                   start_to_first_ack_s: $start, durability: $durability, load_average: $average}' >>"$work/peers.jsonl"
         done
     done
 }
 
-# Node-RED is behind the broker: until the file stays as it is for 5 s, so that a cell does not pay for the one before, and what only waits is not called lost.
+# await_lines [COUNT]: Node-RED is behind the broker: until the file has so many or stays as it is for 5 s, so that a cell does not pay for the one before, and
+# what only waits is not called lost.
 await_lines() {
     local before=-1 now same=0 end=$((SECONDS + 180))
     while [ $same -lt 5 ]; do
         now=$(lines "$peer_file")
+        [ "$now" != "${1-}" ] || return 0
         if [ "$now" = "$before" ]; then same=$((same + 1)); else same=0; fi
         [ $SECONDS -lt $end ] || die "$peer still wrote after 3 minutes: its queue cannot be told from a loss; use a quieter machine"
         before=$now
@@ -363,7 +422,7 @@ peer_cuts() {
 }
 
 bench_peers() {
-    local peer peer_port peer_file peer_pace=() data power no_cut='' first_ack promised lost killed cut wanted=() left_out=() ours from_lines base line name
+    local peer peer_port peer_file peer_pace=() data power no_cut='' first_ack promised lost killed cut wanted=() left_out=() ours line name
     : >"$work/peers.jsonl"
     : >"$work/kills.jsonl"
     for peer in ${peers//,/ }; do
@@ -387,7 +446,7 @@ bench_peers() {
     done
     [ -z "$no_cut" ] || unavailable "power cuts" "$no_cut"
     while IFS= read -r line; do
-        name="$(field peer "$line"), $(field publishers "$line") publishers, window $(field window "$line")"
+        name="$(field peer "$line"), $(field publishers "$line") publishers, window $(field window "$line")$(jq -r '.all_of_offered // empty | ", all of \(.) offered"' <<<"$line")"
         ours=$(jq -s --argjson l "$line" '[.[] | select(.peer == "caravan" and .publishers == $l.publishers and .window == $l.window) | .value] | first // null' "$work/peers.jsonl")
         result "messages per second: $name" "$(field value "$line")" "msg/s" "$ours" "the gateway, same run, same load" "$line"
     done <"$work/peers.jsonl"
@@ -408,7 +467,7 @@ peers_table() {
     middle=$(tr ',' '\n' <<<"$publishers_of" | sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}')
     printf '<!-- SPDX-License-Identifier: Apache-2.0 -->\n# Peers, one workload\n\n%s\n\n' "$(jq -r '"\(.date), \(.cores) cores (\(.cpu)), Java \(.java), commit \(.commit). 300 bytes of JSON, QoS 1, the generator on the same cores."' <<<"$environment")"
     printf '| system | msg/s with %s publishers (window 100) | the same (window 1000) | ack p50, p99 at window 100, %s publishers | RSS | CPU per 100,000 | start to first ack | lost by kill -9, of acknowledged | lost by power cuts, of acknowledged | durability | load average |\n|---|---|---|---|---|---|---|---|---|---|---|\n' "${publishers_of//,/, }" "$middle"
-    jq -rs --argjson middle "$middle" --slurpfile kills "$work/kills.jsonl" 'def cells(w): [.[] | select(.window == w) | .value | round] | join(", ");
+    jq -rs --argjson middle "$middle" --slurpfile kills "$work/kills.jsonl" 'def cells(w): [.[] | select(.window == w) | "\(.value | round)\(if .all_of_offered then " (all of \(.all_of_offered) offered)" else "" end)"] | join(", ");
         group_by(.peer) | sort_by(-([.[].value] | max))[] | . as $rows | (.[] | select(.publishers == $middle and .window == 100)) as $four
         | ($kills[] | select(.peer == $four.peer)) as $kill
         | "| \($four.peer) | \($rows | cells(100)) | \($rows | cells(1000)) | \($four.p50_ms), \($four.p99_ms) ms | \([$rows[].rss_mb] | max) MB | \($four.cpu_s_per_100k) s | \($four.start_to_first_ack_s) s | \($kill.killed.lost) of \($kill.killed.acked) | \($kill.cut | if . == null then "not run" else "\(.lost) of \(.acked)" end) | \($four.durability) | \([$rows[].load_average] | add / length * 10 | round / 10) |"' "$work/peers.jsonl"

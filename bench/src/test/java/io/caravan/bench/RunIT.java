@@ -57,6 +57,29 @@ class RunIT {
         assertTrue(lost(results, "lost by power cuts: mosquitto-persistent") > 0, results.toString());
     }
 
+    /** What its file gets while it is measured, not what a load with its start and its end does. */
+    @Test
+    void nodeRedIsOfferedMoreOrLessUntilItIsKnownWhatItKeepsUpWith() throws Exception {
+        List<JsonNode> results = run("peers", "--peers", "node-red", "--publishers", "1", "--cell", "1", "--warmup", "1", "--cuts", "0");
+        List<JsonNode> cells = results.stream().filter(r -> r.get("name").asText().startsWith("messages per second: node-red")).toList();
+        assertEquals(2, cells.size(), results.toString());
+        for (JsonNode cell : cells) {
+            long most = 0;
+            boolean all = true;
+            for (JsonNode step : cell.get("detail").get("steps")) {
+                long value = step.get("value").asLong();
+                long offered = step.get("offered").asLong();
+                // Both are rounded.
+                assertTrue(value <= offered && (step.get("kept_up").asBoolean() ? value >= 0.95 * offered - 1 : value <= 0.95 * offered + 1), cell.toString());
+                most = Math.max(most, value);
+                all &= step.get("kept_up").asBoolean();
+            }
+            assertTrue(most > 0, cell.toString());
+            assertEquals(most, cell.get("value").asLong());
+            assertEquals(all, cell.get("name").asText().endsWith(", all of " + cell.get("detail").get("all_of_offered").asLong() + " offered"), cell.toString());
+        }
+    }
+
     private static long lost(List<JsonNode> results, String name) {
         JsonNode result = results.stream().filter(r -> r.get("name").asText().equals(name)).findFirst()
                 .orElseThrow(() -> new AssertionError("no result [" + name + "], which takes root: " + results));
