@@ -9,13 +9,15 @@ import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.HexFormat;
+import java.util.Map;
 import java.util.zip.Deflater;
 import java.util.zip.GZIPOutputStream;
 
 /**
  * What a light gateway would have in its outbox, made from the sequence alone: a backlog of any length takes no memory, and what is sent
- * again is the same. The value of window {@code seq} is {@code seq}, so that the sums in the cloud's store tell which are there.
+ * again is the same. The value of window {@code seq} is {@code seq}, so that the cloud's store tells which are there and whose numbers they have.
  */
 final class FleetRows {
     /** Start of the first window, 2026-01-01; not now, so that a later run is told from the one before by its log id alone. */
@@ -24,10 +26,28 @@ final class FleetRows {
     private static final int METRICS = 5;
 
     private final int devices;
+    private final Map<String, Integer> series = new HashMap<>();
 
     /** @param devices of one gateway, each with 5 metrics */
     FleetRows(int devices) {
         this.devices = devices;
+        for (int i = 0; i < devices * METRICS; i++) {
+            series.put(device(i) + "/" + metric(i), i);
+        }
+    }
+
+    private String device(long series) {
+        return "d-" + series % devices;
+    }
+
+    private String metric(long series) {
+        return "m" + series / devices;
+    }
+
+    /** @return the sequence of the window with this key; -1: there is none */
+    long seq(String device, String metric, long startMs) {
+        Integer of = series.get(device + "/" + metric);
+        return of == null || startMs < EPOCH_MS || (startMs - EPOCH_MS) % WIDTH_MS != 0 ? -1 : (startMs - EPOCH_MS) / WIDTH_MS * series.size() + of;
     }
 
     static String token(String secret, String gateway) {
@@ -59,10 +79,10 @@ final class FleetRows {
     }
 
     private StringBuilder row(StringBuilder text, long seq) {
-        long series = seq % (devices * (long) METRICS);
-        String device = "d-" + series % devices;
-        String metric = "m" + series / devices;
-        long start = EPOCH_MS + seq / (devices * (long) METRICS) * WIDTH_MS;
+        long of = seq % series.size();
+        String device = device(of);
+        String metric = metric(of);
+        long start = EPOCH_MS + seq / series.size() * WIDTH_MS;
         return text.append("{\"seq\":").append(seq).append(",\"kind\":\"window\",\"device_id\":\"").append(device).append("\",\"message_key\":\"")
                 .append(device).append("/w/").append(metric).append('/').append(start).append('/').append(WIDTH_MS).append("/0/1\",\"observed_at_ms\":")
                 .append(start + WIDTH_MS - 1).append(",\"body\":{\"device_id\":\"").append(device).append("\",\"metric\":\"").append(metric)

@@ -102,11 +102,6 @@ final class LightGateway extends AbstractVerticle {
         return id;
     }
 
-    /** Rows there were before it began, 1 to this; those behind them are live. */
-    long backlog() {
-        return options.backlog;
-    }
-
     Progress progress() {
         return progress;
     }
