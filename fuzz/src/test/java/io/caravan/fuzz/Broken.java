@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.fuzz;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 
 /** Parsers with one mistake each, checked as the product's are: the negative controls of the harness, see HarnessTest. */
 public final class Broken {
@@ -68,6 +70,20 @@ public final class Broken {
     }
   }
 
+  /** A listener that acknowledges what it does not route: one message, told by its body. */
+  public static final class Listener {
+    public static void fuzzerTestOneInput(byte[] input) {
+      byte[] topic = "devices/d/telemetry".getBytes(StandardCharsets.US_ASCII);
+      ByteArrayOutputStream sent = new ByteArrayOutputStream();
+      sent.writeBytes(new byte[] {0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 1, 'd', 0x32, (byte) (4 + topic.length + input.length), 0, (byte) topic.length});
+      sent.writeBytes(topic);
+      sent.writeBytes(new byte[] {0, 7});
+      sent.writeBytes(input);
+      String body = new String(input, StandardCharsets.ISO_8859_1);
+      Mqtt.judge(sent.toByteArray(), new byte[] {0x20, 2, 0, 0, 0x40, 2, 0, 7}, false, body.equals("lost") ? List.of() : List.of(new Mqtt.Routed("devices/d/telemetry", body)));
+    }
+  }
+
   static void run(String target, byte[] input) throws java.lang.Exception {
     switch (target) {
       case "exception" -> Exception.fuzzerTestOneInput(input);
@@ -75,6 +91,7 @@ public final class Broken {
       case "reader" -> Reader.fuzzerTestOneInput(input);
       case "memory" -> Memory.fuzzerTestOneInput(input);
       case "message" -> Message.fuzzerTestOneInput(input);
+      case "listener" -> Listener.fuzzerTestOneInput(input);
       case "neighbour" -> Neighbour.fuzzerTestOneInput(input);
       default -> throw new IllegalArgumentException(target);
     }

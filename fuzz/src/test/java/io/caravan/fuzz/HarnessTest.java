@@ -29,7 +29,7 @@ class HarnessTest {
   /** Each has one mistake, each invariant finds its own; and what is right passes. */
   @ParameterizedTest
   @CsvSource({"exception, dev:1, dev:, String index out of range", "roundTrip, =12, =012, written again it is", "reader, {}, {a}, Jackson does not take it",
-      "memory, LEa, LEaa, bytes were allocated", "message, id=a, id=\u001b[2J, control character", "neighbour, a, quit, the neighbour"})
+      "memory, LEa, LEaa, bytes were allocated", "message, id=a, id=\u001b[2J, control character", "listener, a, lost, did not reach the route", "neighbour, a, quit, the neighbour"})
   void aBrokenParserIsFound(String target, String good, String bad, String finding) throws Exception {
     Broken.run(target, good.getBytes(StandardCharsets.ISO_8859_1));
     Throwable found = assertThrows(Throwable.class, () -> Broken.run(target, bad.getBytes(StandardCharsets.ISO_8859_1)));
