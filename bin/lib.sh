@@ -16,6 +16,18 @@ die() {
     exit 1
 }
 
+# refuse TEXT: as die, of what the caller asked for.
+refuse() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 2
+}
+
+# whole OPTION VALUE LEAST [MOST]: refuses a value that is no whole number of this range, as the shell could not count with it.
+whole() {
+    local most=${4:-999999999}
+    if ! [[ $2 =~ ^(0|[1-9][0-9]{0,8})$ ]] || [ "$2" -lt "$3" ] || [ "$2" -gt "$most" ]; then refuse "$1 [$2] must be a whole number from $3 to $most"; fi
+}
+
 # The bench's command line, on few threads and little memory: it shares the machine with what it drives.
 bench() {
     java -XX:+UseSerialGC -XX:-UsePerfData -Xss512k -Xmx384m -cp "$bench_jar:$root/bench/target/lib/*" io.caravan.bench.Main "$@"

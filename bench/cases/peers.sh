@@ -58,7 +58,6 @@ install_peer() {
             mkdir -p "$peers_dir/node-red"
             npm install --no-audit --no-fund --prefix "$peers_dir/node-red" "node-red@$node_red_version" >"$peers_dir/node-red.log" 2>&1 || return 1
             ;;
-        *) die "peer [$1] is unknown; see bench/run --help" ;;
     esac
 }
 

@@ -27,7 +27,6 @@ soak_numbers() {
 bench_soak() {
     local certs=$work/certs cloud=$work/cloud cloud_port cloud_pid port loading end interval n=0 heap verdict limit soak_rate=${soak_rate:-500} span
     span=$(awk -v hours="$hours" 'BEGIN { printf "%.0f", hours * 3600 }')
-    [ "$span" -ge 360 ] || die "--hours [$hours] must be at least 0.1: less has too few samples"
     # Some 700 bytes of the file sink and 40 of the log of promises a message.
     limit=$(awk -v s="$span" -v r="$soak_rate" 'BEGIN { printf "%.0f", s * r * 740 / 1048576 + 1024 }')
     [ "$(df -Pm "$dir" | awk 'NR == 2 {print $4}')" -gt "$limit" ] || die "[$dir] has not the $limit MB that $hours hours of $soak_rate msg/s need: choose another --dir"
