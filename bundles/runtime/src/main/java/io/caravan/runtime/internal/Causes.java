@@ -12,7 +12,7 @@ import org.apache.camel.NoSuchLanguageException;
 /** Picks out of Camel's exception chains what helps an operator. */
 final class Causes {
 
-    private static final Pattern LINE = Pattern.compile("\\bline:?\\s+(\\d+)|@(\\d+):\\d+|\\bline (\\d+)", Pattern.CASE_INSENSITIVE);
+    private static final Pattern LINE = Pattern.compile("\\bline:?\\s+(\\d{1,9})\\b|@(\\d{1,9}):\\d+", Pattern.CASE_INSENSITIVE);
 
     /** Camel goes on with the whole text the placeholder stands in. */
     private static final Pattern PLACEHOLDER = Pattern.compile("Property with key \\[(.+?)] not found");
@@ -61,7 +61,7 @@ final class Causes {
         for (int i = chain.size() - 1; i >= 0; i--) {
             Matcher line = LINE.matcher(String.valueOf(chain.get(i).getMessage()));
             if (line.find()) {
-                return Integer.parseInt(line.group(1) != null ? line.group(1) : line.group(2) != null ? line.group(2) : line.group(3));
+                return Integer.parseInt(line.group(1) != null ? line.group(1) : line.group(2));
             }
         }
         return 0;

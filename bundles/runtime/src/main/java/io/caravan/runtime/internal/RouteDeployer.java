@@ -260,7 +260,7 @@ public final class RouteDeployer implements AutoCloseable {
                     }
                     return new RouteCheck("ok", 0, null, ids);
                 } catch (Exception e) {
-                    Failure failure = named(Failure.of(e, 0));
+                    Failure failure = named(Failure.of(e, 0)).within(source.text());
                     return new RouteCheck(failure.pending ? "pending" : "broken", failure.line, failure.getMessage(), ids);
                 } finally {
                     Thread.currentThread().setContextClassLoader(before);
@@ -372,7 +372,7 @@ public final class RouteDeployer implements AutoCloseable {
             rebuildUsers(slot.running, old);
             return true;
         } catch (Exception e) {
-            Failure failure = named(Failure.of(e, 0));
+            Failure failure = named(Failure.of(e, 0)).within(source.text());
             fail(slot, source, failure);
             slot.attempts = again ? slot.attempts + 1 : 1;
             long delay = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS << Math.min(slot.attempts - 1, 10));

@@ -339,6 +339,11 @@ final class RouteReader {
         static Failure of(Exception e, int line) {
             return e instanceof Failure f ? f : new Failure(Causes.text(e), line > 0 ? line : Causes.line(e), Causes.waits(e), e);
         }
+
+        /** A message may quote the file, with what that says of lines; a parser means the end of the file by the one behind the last. */
+        Failure within(String text) {
+            return line <= text.lines().count() + 1 ? this : new Failure(getMessage(), 0, pending, getCause());
+        }
     }
 
     /** Something the file needs has not arrived yet. */
