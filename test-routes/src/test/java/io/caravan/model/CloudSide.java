@@ -31,6 +31,7 @@ import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
+import java.util.function.Supplier;
 import javax.sql.DataSource;
 import org.apache.camel.Exchange;
 import org.apache.camel.ProducerTemplate;
@@ -499,8 +500,8 @@ final class CloudSide implements AutoCloseable {
     }
 
     @Override
-    public CompletionStage<Void> command(String gatewayId, String sessionId, List<String> commands) {
-      return send(sessionId, new Frame(false, List.copyOf(commands), null, world.time.now()));
+    public CompletionStage<Void> command(String gatewayId, String sessionId, List<Supplier<String>> commands) {
+      return send(sessionId, new Frame(false, commands.stream().map(Supplier::get).toList(), null, world.time.now()));
     }
 
     @Override
