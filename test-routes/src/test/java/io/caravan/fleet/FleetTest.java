@@ -174,6 +174,24 @@ class FleetTest {
     cloud.json(status, "POST", "/api/v1/enrol", "{\"token\":\"" + token + "\",\"token_sha256\":\"" + hash + "\"}");
   }
 
+  /** Tokens are not guessed faster than that, and the store is not asked for each. */
+  @Test
+  void enrolmentsOfOneAddressAreHeldUpWhenTheyAreTooMany() throws Exception {
+    Cloud cloud = cloud("cloud", Map.of("api.rate.stranger.per.s", "1"));
+    JsonNode made = cloud.json(201, "POST", "/api/v1/admin/gateways", "{\"gateway_id\":\"gw-7\"}");
+    enrolment(cloud, "0".repeat(64), 401, "cve_" + "x".repeat(43));
+    enrolment(cloud, "a".repeat(64), 200, made.get("enrolment_token").asText());
+    HttpRequest guess = HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + cloud.httpPort() + "/api/v1/enrol")).header("Content-Type", "application/json")
+        .POST(HttpRequest.BodyPublishers.ofString("{\"token\":\"cve_" + "x".repeat(43) + "\",\"token_sha256\":\"" + "0".repeat(64) + "\"}")).build();
+    HttpResponse<String> last = HTTP.send(guess, HttpResponse.BodyHandlers.ofString());
+    for (int i = 0; i < 100 && last.statusCode() == 401; i++) {
+      last = HTTP.send(guess, HttpResponse.BodyHandlers.ofString());
+    }
+    assertEquals(429, last.statusCode());
+    assertEquals("too_many_requests", JSON.readTree(last.body()).get("error").asText());
+    assertTrue(Integer.parseInt(last.headers().firstValue("Retry-After").orElseThrow()) >= 1);
+  }
+
   /** One replica; the store is a file. */
   @Test
   void aGatewayEnrolsItselfOnceAndTellsHowItIs() throws Exception {
