@@ -209,17 +209,26 @@ final class ApiBox implements AutoCloseable {
 
   /** All elements of a list, page by page as Link says. */
   List<JsonNode> pages(String path, int most) throws Exception {
+    List<JsonNode> pages = pages(path);
+    List<JsonNode> all = new ArrayList<>();
+    for (JsonNode page : pages) {
+      assertTrue(page.size() <= most, page.size() + " of " + most);
+      assertTrue(page == pages.get(pages.size() - 1) || page.size() == most, "a page with a next one is full");
+      page.forEach(all::add);
+    }
+    return all;
+  }
+
+  /** A list, page by page as Link says. */
+  List<JsonNode> pages(String path) throws Exception {
     List<JsonNode> all = new ArrayList<>();
     String next = path;
     while (next != null) {
       HttpResponse<String> response = get(next);
       assertEquals(200, response.statusCode(), () -> response.uri() + ": " + response.body());
-      JsonNode page = JSON.readTree(response.body());
-      assertTrue(page.size() <= most, page.size() + " of " + most);
-      page.forEach(all::add);
+      all.add(JSON.readTree(response.body()));
       String link = response.headers().firstValue("Link").orElse(null);
       next = link == null ? null : link.substring(1, link.indexOf('>'));
-      assertTrue(link == null || page.size() == most, "a page with a next one is full");
     }
     return all;
   }

@@ -188,4 +188,24 @@ class ApiReadTest {
     assertEquals("limit [0] must be a whole number from 1; api.rows.max counts where it is less; without: api.rows.default",
         box.problem(400, "/api/v1/devices?limit=0").get("detail").asText());
   }
+
+  @ParameterizedTest
+  @EnumSource
+  void aPageHasNotMoreBytesThanItMay(Kind kind) throws Exception {
+    try (ApiBox box = ApiBox.start(kind, dir.resolve("bytes-" + kind), "api.rows.bytes", "65536")) {
+      box.gateway("gw-1", "default", true);
+      box.device("gw-1", "d");
+      for (int i = 0; i < 5; i++) {
+        box.message("gw-1", "d", "k" + i, "event", i, "{\"event\":\"e" + i + "\",\"data\":\"" + "x".repeat(i == 2 ? 100_000 : 30_000) + "\"}");
+      }
+      assertEquals(List.of("[e4, e3]", "[e2]", "[e1, e0]"), events(box, "/api/v1/events?limit=5"));
+      assertEquals(List.of("[e4]", "[e3]", "[e2]", "[e1]", "[e0]"), events(box, "/api/v1/events?limit=1"));
+      assertEquals(List.of("[e4, e3]", "[e2]", "[e1, e0]"), events(box, "/api/v1/devices/gw-1/d/events"));
+      assertEquals(List.of("[e0, e1]", "[e2]", "[e3, e4]"), events(box, "/api/v1/devices/gw-1/d/messages"));
+    }
+  }
+
+  private static List<String> events(ApiBox box, String path) throws Exception {
+    return box.pages(path).stream().map(page -> page.findValuesAsText("event").toString()).toList();
+  }
 }

@@ -86,8 +86,11 @@ public interface CommandDesk {
 
   Optional<Command> find(String gatewayId, String id);
 
-  /** @param after seq of the last one of the page before; 0: from the newest on; @return newest first */
-  List<Command> list(Filter filter, long after, int limit);
+  /** @param commands newest first; @param more there are more behind the last one */
+  record Page(List<Command> commands, boolean more) {}
+
+  /** @param after seq of the last one of the page before; 0: from the newest on; @return at most so many, fewer where they are large */
+  Page list(Filter filter, long after, int limit);
 
   Optional<Twin> twin(String gatewayId, String deviceId);
 

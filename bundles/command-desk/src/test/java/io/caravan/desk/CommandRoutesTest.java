@@ -10,6 +10,7 @@ import io.caravan.desk.CommandDesk.Accepted;
 import io.caravan.desk.CommandDesk.Event;
 import io.caravan.desk.CommandDesk.Filter;
 import io.caravan.desk.CommandDesk.Request;
+import java.net.http.HttpResponse;
 import java.nio.file.Path;
 import java.sql.Connection;
 import java.sql.Statement;
@@ -228,6 +229,26 @@ class CommandRoutesTest {
       await().until(() -> cloud.net.sent.size() == 2);
       assertEquals(10_000, cloud.net.sent.get(0).get("ttl_ms").asLong());
       assertEquals(0, cloud.net.sent.get(1).get("ttl_ms").asLong(), "only to be asked what it knows of it");
+    }
+  }
+
+  @Test
+  void aPageOfCommandsHasNotMoreBytesThanItMay() throws Exception {
+    String path = "/api/v1/devices/gw-1/lock-1/commands";
+    try (Cloud cloud = Cloud.start(dir, "api.rows.bytes", "65536", "command.max.bytes", "60000").gateway("gw-1")) {
+      for (int i = 0; i < 5; i++) {
+        cloud.json(202, "POST", path, "{\"id\":\"c" + i + "\",\"name\":\"show\",\"arguments\":{\"text\":\"" + "x".repeat(30_000) + "\"}}");
+      }
+      cloud.execute("UPDATE command SET result = ? WHERE command_id = 'c2'", "\"" + "x".repeat(100_000) + "\"");
+      for (int limit : new int[] {2, 5}) {
+        List<String> pages = new ArrayList<>();
+        for (String next = path + "?limit=" + limit; next != null;) {
+          HttpResponse<String> page = cloud.send("GET", next, null);
+          pages.add(Cloud.JSON.readTree(page.body()).findValuesAsText("id").toString());
+          next = page.headers().firstValue("Link").map(link -> link.substring(1, link.indexOf('>'))).orElse(null);
+        }
+        assertEquals(List.of("[c4, c3]", "[c2]", "[c1, c0]"), pages);
+      }
     }
   }
 

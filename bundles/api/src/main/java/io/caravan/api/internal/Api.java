@@ -37,7 +37,7 @@ public final class Api {
 
   /**
    * Parameters that keep their rule become variables of their name, those that were not given their default or nothing; variable
-   * {@code site_list}: the sites that may be seen, or {@code *}. Else the answer is made, and the route ends.
+   * {@code site_list}: the sites that may be seen, or {@code *}; variable {@code limit_bytes}: of a page's bodies. Else the answer is made, and the route ends.
    */
   public void check(Exchange exchange) {
     Operation operation = document.operation(exchange.getFromRouteId());
@@ -50,6 +50,7 @@ public final class Api {
       }
     }
     exchange.setVariable("site_list", sites(exchange));
+    exchange.setVariable("limit_bytes", config.getLong("api.rows.bytes"));
   }
 
   /** @return null: it keeps its rule */

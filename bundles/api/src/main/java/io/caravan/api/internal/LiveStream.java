@@ -204,7 +204,7 @@ public final class LiveStream implements AutoCloseable {
     }
     Set<Client> left = new LinkedHashSet<>(clients);
     try (Connection connection = reader.getConnection()) {
-      News.Batch batch = head == null ? new News.Batch(List.of(), List.of(), news.start(connection).mark(), false) : news.next(connection, head);
+      News.Batch batch = head == null ? new News.Batch(List.of(), List.of(), news.start(connection).mark(), false, false) : news.next(connection, head);
       List<News.Gateway> changed = gateways(connection, now);
       head = batch.mark();
       boolean more = batch.more();

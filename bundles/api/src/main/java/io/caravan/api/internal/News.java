@@ -21,6 +21,8 @@ import org.apache.camel.CamelContext;
 final class News {
   private static final int VALUES = 5_000;
   private static final int EVENTS = 1_000;
+  /** Of their bodies; one may be larger. */
+  private static final int BYTES = 4_194_304;
   private static final long OVER_MS = 2_000;
 
   /** All that was stored until {@code changedMs}, and events up to that id, has been told. */
@@ -42,7 +44,8 @@ final class News {
 
   record Value(String gatewayId, String deviceId, String metric, long changedMs, String json) {}
 
-  record Event(long id, String gatewayId, String deviceId, String json) {}
+  /** @param found with how many others it was found, of which not all are read */
+  record Event(long id, String gatewayId, String deviceId, String json, long found) {}
 
   record Gateway(String id, String site, String state, String json) {
     boolean same(Gateway other) {
@@ -53,8 +56,8 @@ final class News {
   /** @param told events behind the mark that are old */
   record Start(Mark mark, List<Long> told) {}
 
-  /** @param more there is more behind it already */
-  record Batch(List<Value> values, List<Event> events, Mark mark, boolean more) {}
+  /** @param moreEvents, @param more there is more behind it already */
+  record Batch(List<Value> values, List<Event> events, Mark mark, boolean moreEvents, boolean more) {}
 
   private interface Row<T> {
     T of(ResultSet row) throws SQLException;
@@ -81,7 +84,9 @@ final class News {
     events = context.resolvePropertyPlaceholders("SELECT m.id, m.gateway_id, m.device_id,"
         + " CAST({{sql.json.object}}('id', m.id, 'gateway_id', m.gateway_id, 'device_id', m.device_id, 'kind', m.kind, 'event', m.body->>'event',"
         + " 'severity', coalesce(m.body->>'severity', 'info'), 'data', m.body->'data', 'observed_at_ms', m.observed_at_ms,"
-        + " 'received_at_ms', m.received_at_ms) AS TEXT) FROM message m WHERE m.kind = 'event' AND m.id > ? ORDER BY m.id LIMIT " + EVENTS);
+        + " 'received_at_ms', m.received_at_ms) AS TEXT), m.found FROM (SELECT t.*, count(*) OVER () AS found, row_number() OVER (ORDER BY t.id) AS n,"
+        + " sum(length(CAST(t.body AS TEXT))) OVER (ORDER BY t.id) AS bytes FROM (SELECT e.* FROM message e WHERE e.kind = 'event' AND e.id > ?"
+        + " ORDER BY e.id LIMIT " + EVENTS + ") t) m WHERE m.n = 1 OR m.bytes <= " + BYTES + " ORDER BY m.id");
     gateways = context.resolvePropertyPlaceholders("SELECT g.gateway_id, g.site_id, g.connected || ' ' || coalesce(g.version, '') || ' ' || g.log_id,"
         + " CAST({{sql.json.object}}('gateway_id', g.gateway_id, 'site_id', g.site_id, 'log_id', g.log_id, 'version', g.version,"
         + " 'connected', {{sql.json}}(CASE WHEN g.connected = 1 THEN 'true' ELSE 'false' END),"
@@ -130,7 +135,7 @@ final class News {
         seen.add(new long[] {times(connection)[1], read.mark().eventId()});
       }
     }
-    return new Batch(news, read.events(), new Mark(changed, event), read.more() && !(news.isEmpty() && event == from.eventId()));
+    return new Batch(news, read.events(), new Mark(changed, event), read.moreEvents(), read.more() && !(news.isEmpty() && event == from.eventId()));
   }
 
   /** For one that was left behind: what there is behind its mark, the same may come again. */
@@ -139,8 +144,8 @@ final class News {
     Batch read = read(connection, from);
     long changed = Math.max(from.changedMs(), Math.min(read.mark().changedMs(), times[0]));
     // As long as there are more, those that are read are old; the last ones stay behind the mark until the common reader passes them.
-    boolean old = read.events().size() == EVENTS || times[0] == Long.MAX_VALUE;
-    return new Batch(read.values(), read.events(), new Mark(changed, old ? read.mark().eventId() : from.eventId()), read.more());
+    boolean old = read.moreEvents() || times[0] == Long.MAX_VALUE;
+    return new Batch(read.values(), read.events(), new Mark(changed, old ? read.mark().eventId() : from.eventId()), read.moreEvents(), read.more());
   }
 
   void forget() {
@@ -158,14 +163,16 @@ final class News {
   private Batch read(Connection connection, Mark from) throws SQLException {
     List<Value> last = all(connection, values, row -> new Value(row.getString(1), row.getString(2), row.getString(3), row.getLong(4), row.getString(5)),
         from.changedMs(), from.changedMs());
-    List<Event> reported = all(connection, events, row -> new Event(row.getLong(1), row.getString(2), row.getString(3), row.getString(4)), from.eventId());
+    List<Event> reported = all(connection, events, row -> new Event(row.getLong(1), row.getString(2), row.getString(3), row.getString(4),
+        row.getLong(5)), from.eventId());
     long changed = last.isEmpty() ? from.changedMs() : last.get(last.size() - 1).changedMs();
     if (last.size() == VALUES && changed == from.changedMs()) {
       // More in one millisecond than are read at a time: go on, a value that is left out comes with its next change.
       changed++;
     }
     long event = reported.isEmpty() ? from.eventId() : reported.get(reported.size() - 1).id();
-    return new Batch(last, reported, new Mark(changed, event), last.size() == VALUES || reported.size() == EVENTS);
+    boolean moreEvents = reported.size() == EVENTS || !reported.isEmpty() && reported.get(0).found() > reported.size();
+    return new Batch(last, reported, new Mark(changed, event), moreEvents, last.size() == VALUES || moreEvents);
   }
 
   /** @return the time before which nothing can become visible any more, {@link Long#MAX_VALUE}: all that can is; and now */

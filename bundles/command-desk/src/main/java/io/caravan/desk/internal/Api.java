@@ -10,6 +10,7 @@ import io.caravan.desk.CommandDesk.Accepted;
 import io.caravan.desk.CommandDesk.Cancel;
 import io.caravan.desk.CommandDesk.Command;
 import io.caravan.desk.CommandDesk.Filter;
+import io.caravan.desk.CommandDesk.Page;
 import io.caravan.desk.CommandDesk.Request;
 import io.caravan.desk.CommandDesk.Twin;
 import io.caravan.desk.DeskException;
@@ -114,11 +115,11 @@ public final class Api {
         throw Rules.bad("/limit", "limit must be a whole number from 1");
       }
       ArrayNode all = Rules.JSON.createArrayNode();
-      List<Command> found = desk.list(new Filter(gateway, device, open ? null : status, open), number(exchange, "after", 0), (int) limit + 1);
-      found.stream().limit(limit).forEach(c -> all.add(Views.json(c)));
-      if (found.size() > limit) {
+      Page page = desk.list(new Filter(gateway, device, open ? null : status, open), number(exchange, "after", 0), (int) limit);
+      page.commands().forEach(c -> all.add(Views.json(c)));
+      if (page.more()) {
         next[0] = "</api/v1/devices/" + gateway + "/" + device + "/commands?" + (status == null ? "" : "status=" + status + "&") + "after="
-            + found.get((int) limit - 1).seq() + "&limit=" + limit + ">; rel=\"next\"";
+            + page.commands().get(page.commands().size() - 1).seq() + "&limit=" + limit + ">; rel=\"next\"";
       }
       return text(all);
     });

@@ -745,7 +745,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
   }
 
   @Override
-  public List<Command> list(Filter filter, long after, int limit) {
+  public Page list(Filter filter, long after, int limit) {
     StringBuilder where = new StringBuilder("WHERE seq < ?");
     List<Object> values = new ArrayList<>(List.of(after <= 0 ? Long.MAX_VALUE : after));
     and(where, values, "gateway_id", filter.gatewayId());
@@ -754,9 +754,17 @@ public final class Desk implements CommandDesk, AutoCloseable {
     if (filter.open()) {
       where.append(" AND final_at_ms IS NULL");
     }
-    values.add(limit);
-    return read(connection -> select(connection, Views.COMMAND + where + " ORDER BY seq DESC LIMIT ?", row -> Views.command(row, List.of()),
-        values.toArray()));
+    values.addAll(List.of(limit + 1, limit, config.getLong("api.rows.bytes")));
+    String sql = "SELECT p.* FROM (SELECT c.*, row_number() OVER (ORDER BY c.seq DESC) AS n, count(*) OVER () AS found, sum(length(c.arguments)"
+        + " + coalesce(length(c.units), 0) + coalesce(length(c.precondition), 0) + coalesce(length(c.detail), 0) + coalesce(length(c.result), 0))"
+        + " OVER (ORDER BY c.seq DESC) AS bytes FROM (" + Views.COMMAND + where + " ORDER BY seq DESC LIMIT ?) c) p"
+        + " WHERE p.n = 1 OR p.n <= ? AND p.bytes <= ? ORDER BY p.seq DESC";
+    long[] found = {0};
+    List<Command> commands = read(connection -> select(connection, sql, row -> {
+      found[0] = row.getLong("found");
+      return Views.command(row, List.of());
+    }, values.toArray()));
+    return new Page(commands, found[0] > commands.size());
   }
 
   private static void and(StringBuilder where, List<Object> values, String column, String value) {

@@ -6,6 +6,7 @@ import io.caravan.desk.CommandDesk.Cancel;
 import io.caravan.desk.CommandDesk.Command;
 import io.caravan.desk.CommandDesk.Filter;
 import io.caravan.desk.CommandDesk.Outcome;
+import io.caravan.desk.CommandDesk.Page;
 import io.caravan.desk.CommandDesk.Request;
 import io.caravan.desk.CommandDesk.Twin;
 import io.caravan.runtime.Caravan;
@@ -58,7 +59,13 @@ final class DeskSide implements CommandSide {
     @Override
     public List<View> list(String target, String status, boolean open, int limit) {
         Target of = target == null ? new Target(null, null) : target.contains("/") ? target(target) : new Target(target, null);
-        return desk().list(new Filter(of.gateway(), of.device(), status, open), 0, limit).stream().map(DeskSide::view).toList();
+        List<View> all = new ArrayList<>();
+        Page page = new Page(List.of(), true);
+        for (long after = 0; page.more() && all.size() < limit; after = page.commands().get(page.commands().size() - 1).seq()) {
+            page = desk().list(new Filter(of.gateway(), of.device(), status, open), after, limit - all.size());
+            page.commands().forEach(command -> all.add(view(command)));
+        }
+        return all;
     }
 
     @Override
