@@ -9,13 +9,13 @@ import io.micrometer.core.instrument.MeterRegistry;
 import javax.sql.DataSource;
 import org.apache.camel.CamelContext;
 
-/** Cloud: bean {@code api}, over the bean {@code reader}. */
+/** Cloud: bean {@code api}, over the bean {@code apiReader}. */
 public final class ApiModule implements Module {
   @Override
   public AutoCloseable start(CamelContext context, Config config) throws Exception {
-    DataSource reader = context.getRegistry().lookupByNameAndType("reader", DataSource.class);
+    DataSource reader = context.getRegistry().lookupByNameAndType("apiReader", DataSource.class);
     if (reader == null) {
-      throw new IllegalStateException("bean reader is not there yet: module wal makes it");
+      throw new IllegalStateException("bean apiReader is not there yet: module wal or postgres makes it");
     }
     LiveStream stream = new LiveStream(reader, context, config, context.getRegistry().lookupByNameAndType("metricsRegistry", MeterRegistry.class));
     context.getRegistry().bind("api", new Api(config, stream));

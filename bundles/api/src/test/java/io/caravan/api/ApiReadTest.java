@@ -10,12 +10,16 @@ import com.fasterxml.jackson.databind.JsonNode;
 import io.caravan.api.ApiBox.Kind;
 import java.net.http.HttpResponse;
 import java.nio.file.Path;
+import java.sql.Connection;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
 import java.util.stream.IntStream;
+import javax.sql.DataSource;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -207,5 +211,37 @@ class ApiReadTest {
 
   private static List<String> events(ApiBox box, String path) throws Exception {
     return box.pages(path).stream().map(page -> page.findValuesAsText("event").toString()).toList();
+  }
+
+  /** What all callers together can hold up is the API. */
+  @ParameterizedTest
+  @EnumSource
+  void slowRequestsLeaveTheStoreItsConnections(Kind kind) throws Exception {
+    try (ApiBox box = ApiBox.start(kind, dir.resolve("slow-" + kind), "store.pool.api", "2", "store.pool.readers", "1")) {
+      DataSource mine = box.caravan.bean("apiReader", DataSource.class).orElseThrow();
+      CompletableFuture<HttpResponse<String>> waiting;
+      try (Connection one = mine.getConnection(); Connection two = mine.getConnection()) {
+        waiting = box.ask("/api/v1/gateways");
+        assertEquals(List.of("1"), box.rows("SELECT 1"));
+        assertFalse(waiting.isDone());
+      }
+      assertEquals(200, waiting.get().statusCode());
+    }
+  }
+
+  @Test
+  void aRequestThatTakesTooLongIsEnded() throws Exception {
+    try (ApiBox box = ApiBox.start(Kind.POSTGRESQL, dir.resolve("long"), "store.api.timeout.ms", "300"); Connection hold = box.writer().getConnection()) {
+      hold.setAutoCommit(false);
+      box.execute(hold, "LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
+      HttpResponse<String> answer = box.ask("/api/v1/events?event=nothing").get();
+      assertEquals(503, answer.statusCode(), answer.body());
+      assertEquals("application/problem+json", answer.headers().firstValue("Content-Type").orElseThrow());
+      assertEquals("the store took too long for this; ask for less", ApiBox.JSON.readTree(answer.body()).get("detail").asText());
+      assertEquals("5", answer.headers().firstValue("Retry-After").orElseThrow());
+      hold.rollback();
+      hold.setAutoCommit(true);
+      assertEquals(0, box.json("/api/v1/events?event=nothing").size());
+    }
   }
 }

@@ -102,8 +102,10 @@ public final class PostgresStore implements AutoCloseable {
       Path file = config.get("store.import").isEmpty() ? null : config.getPath("store.import");
       Schema.apply(connection, settings.place(), file == null ? null : into -> takeOver(into, file));
     }
-    writer = keep(new Pool(settings.pool("writer", "store.pool.writers", /* readOnly= */ false, trouble), trouble));
-    Pool reader = keep(new Pool(settings.pool("reader", "store.pool.readers", /* readOnly= */ true, trouble), trouble));
+    writer = keep(new Pool(settings.pool("writer", "store.pool.writers", /* readOnly= */ false, null, trouble), trouble));
+    Pool reader = keep(new Pool(settings.pool("reader", "store.pool.readers", /* readOnly= */ true, null, trouble), trouble));
+    Pool apiReader = keep(new Pool(settings.pool("api-reader", "store.pool.api", /* readOnly= */ true,
+        "SET statement_timeout = " + config.getLong("store.api.timeout.ms"), trouble), trouble));
     partitions = new Partitions(writer, config.getLong("store.partition.days"));
     try {
       maintain();
@@ -112,12 +114,14 @@ public final class PostgresStore implements AutoCloseable {
     }
     meters(writer, "writer");
     meters(reader, "reader");
+    meters(apiReader, "api-reader");
     gauge("caravan.store.up", "Whether the database took the last write that was tried", store -> store.problem == null ? 1 : 0);
     gauge("caravan.store.bytes", "Size of the database", store -> store.bytes);
     gauge("caravan.store.partitions", "Time partitions", store -> store.partitionCount);
     keep(SqlWords.use(context, PostgresModule.class, "sql-postgresql.properties"));
     bind("writer", writer);
     bind("reader", reader);
+    bind("apiReader", apiReader);
     bind("transaction", Transactions.policy(writer));
     bind("storeVersions", versions());
     keep(InboxSinks.start(context, config, reader, writer));

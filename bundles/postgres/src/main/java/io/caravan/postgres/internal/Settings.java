@@ -63,13 +63,15 @@ final class Settings {
     return query < 0 ? url : url.substring(0, query);
   }
 
-  HikariDataSource pool(String name, String sizeKey, boolean readOnly, Trouble trouble) {
+  /** @param init what each connection begins with; null: nothing */
+  HikariDataSource pool(String name, String sizeKey, boolean readOnly, String init, Trouble trouble) {
     HikariConfig pool = new HikariConfig();
     pool.setPoolName("caravan-" + name);
     pool.setDataSource(source);
     pool.setMaximumPoolSize((int) config.getLong(sizeKey));
     pool.setMinimumIdle(1);
     pool.setReadOnly(readOnly);
+    pool.setConnectionInitSql(init);
     pool.setAutoCommit(true);
     pool.setTransactionIsolation("TRANSACTION_READ_COMMITTED");
     pool.setConnectionTimeout(config.getLong("store.timeout.ms"));

@@ -54,7 +54,7 @@ final class Trouble {
       case "53200":
         return "is out of memory (" + said + "): see the server's log";
       case "53300":
-        return "takes no more connections (" + said + "): raise the server's max_connections, or lower store.pool.writers and store.pool.readers";
+        return "takes no more connections (" + said + "): raise the server's max_connections, or lower store.pool.writers, store.pool.readers and store.pool.api";
       case "25006":
         return "is read-only (" + said + "): it is a standby, or was made read-only; store.url must lead to the primary"
             + " (several hosts and targetServerType=primary do)";

@@ -98,7 +98,7 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
             if (exchange.getException() != null) {
                 int status = HttpUtil.determineResponseCode(exchange, null);
                 answered(exchange, status, begun);
-                routing.fail(status);
+                routing.fail(status, exchange.getException());
                 done(exchange);
                 return;
             }
@@ -152,7 +152,7 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
     private void failed(RoutingContext routing, Exchange exchange, long begun, Throwable failure) {
         answered(exchange, 500, begun);
         LOG.error("The request for {} failed", getEndpoint().getPath(), failure);
-        routing.fail(500);
+        routing.fail(500, failure);
         done(exchange);
     }
 

@@ -260,26 +260,29 @@ final class HttpServer extends VertxPlatformHttpServer {
             return;
         }
         if (String.valueOf(routing.request().path()).startsWith("/api/")) {
-            boolean away = status == 500 && away(routing.failure());
-            if (away) {
+            String away = status == 500 ? away(routing.failure()) : null;
+            if (away != null) {
                 routing.response().putHeader("Retry-After", "5");
             }
-            routing.response().setStatusCode(away ? 503 : status).putHeader("Content-Type", Problem.TYPE).end(away
-                    ? Problem.json(503, "unavailable", null, "the store cannot be reached now; try again") : Problem.json(status, text[0], null, text[1]));
+            routing.response().setStatusCode(away != null ? 503 : status).putHeader("Content-Type", Problem.TYPE).end(away != null
+                    ? Problem.json(503, "unavailable", null, away) : Problem.json(status, text[0], null, text[1]));
             return;
         }
         routing.response().setStatusCode(status).putHeader("Content-Type", "application/json").end(Refusals.json(text[0], text[1]));
     }
 
-    /** @return whether a database was not there, by the exception or by its class of SQLSTATE */
-    private static boolean away(Throwable failure) {
+    /** @return what is told where a database was not there or ended the statement, by the exception or its SQLSTATE; null: it is not that */
+    private static String away(Throwable failure) {
         for (Throwable cause = failure; cause != null; cause = cause.getCause() == cause ? null : cause.getCause()) {
-            if (cause instanceof SQLTransientException
-                    || cause instanceof SQLException e && e.getSQLState() != null && e.getSQLState().matches("(08|53|57P).*")) {
-                return true;
+            String state = cause instanceof SQLException e && e.getSQLState() != null ? e.getSQLState() : "";
+            if (state.equals("57014")) {
+                return "the store took too long for this; ask for less";
+            }
+            if (cause instanceof SQLTransientException || state.matches("(08|53|57P).*")) {
+                return "the store cannot be reached now; try again";
             }
         }
-        return false;
+        return null;
     }
 
     private void look() {

@@ -30,7 +30,7 @@ import org.sqlite.SQLiteOpenMode;
 
 /**
  * The store's one file and the ways to it: {@code writer} (one connection, first come first served), {@code reader}
- * (read-only, two connections). Opening creates or migrates the file, keeps a second process out and puts what was in
+ * (read-only, two connections), in the cloud {@code apiReader} (as many, for who asks over HTTP). Opening creates or migrates the file, keeps a second process out and puts what was in
  * flight when the last process ended back in the queue. A gateway's store that turns out to be damaged is replaced by a
  * salvaged one, then or while it is in use: data sources and gate stay, connections do not. Thread-safe.
  */
@@ -43,6 +43,7 @@ final class Database implements AutoCloseable {
     private final Deque<AutoCloseable> opened = new ArrayDeque<>();
     private final DataSource writer;
     private final DataSource reader = new ReaderDataSource(() -> pools().reader);
+    private final DataSource apiReader = new ReaderDataSource(() -> pools().apiReader);
     private final Incidents incidents = new Incidents(this);
     private final Repair repair; // null: the cloud's store, which is not repaired
     private final Schema schema;
@@ -55,7 +56,8 @@ final class Database implements AutoCloseable {
     private volatile Pools pools;
     private volatile int generation;
 
-    private record Pools(HikariDataSource writer, HikariDataSource reader) {}
+    /** @param apiReader null: a gateway's store */
+    private record Pools(HikariDataSource writer, HikariDataSource reader, HikariDataSource apiReader) {}
 
     private Database(Path file, Schema schema, Config config, Tasks tasks) {
         this.file = file;
@@ -131,11 +133,14 @@ final class Database implements AutoCloseable {
             }
         }
         HikariDataSource writing = pool("caravan-writer", write, /* readOnly= */ false, 1, safetyNet);
+        HikariDataSource reading = null;
         try {
-            SQLiteConfig read = new SQLiteConfig(base.toProperties());
-            read.setReadOnly(true);
-            pools = new Pools(writing, pool("caravan-reader", read, /* readOnly= */ true, 2, "PRAGMA query_only = true"));
+            reading = readers("caravan-reader");
+            pools = new Pools(writing, reading, schema == Schema.CLOUD ? readers("caravan-api-reader") : null);
         } catch (RuntimeException e) {
+            if (reading != null) {
+                reading.close();
+            }
             writing.close();
             throw e;
         }
@@ -174,6 +179,9 @@ final class Database implements AutoCloseable {
             others.clear();
         }
         if (now != null) {
+            if (now.apiReader != null) {
+                now.apiReader.close();
+            }
             now.reader.close(); // before the writer: the last connection folds the -wal file into the store
             now.writer.close();
         }
@@ -226,6 +234,12 @@ final class Database implements AutoCloseable {
         SQLiteDataSource source = new SQLiteDataSource(config);
         source.setUrl("jdbc:sqlite:" + file);
         return source;
+    }
+
+    private HikariDataSource readers(String name) {
+        SQLiteConfig read = new SQLiteConfig(base.toProperties());
+        read.setReadOnly(true);
+        return pool(name, read, /* readOnly= */ true, 2, "PRAGMA query_only = true");
     }
 
     private HikariDataSource pool(String name, SQLiteConfig config, boolean readOnly, int size, String init) {
@@ -326,6 +340,11 @@ final class Database implements AutoCloseable {
 
     DataSource reader() {
         return reader;
+    }
+
+    /** The cloud's only: whoever asks too much over HTTP holds up nobody but others who do. */
+    DataSource apiReader() {
+        return apiReader;
     }
 
     Path file() {

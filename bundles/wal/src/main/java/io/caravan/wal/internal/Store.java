@@ -74,6 +74,7 @@ public final class Store implements AutoCloseable {
         if (schema == Schema.GATEWAY) {
             openLog(config, checkpointer, metrics);
         } else {
+            bind("apiReader", database.apiReader());
             keep(InboxParts.start(context, config, database.reader(), database.writer()));
         }
         LOG.info("store [{}] is open", database.file());
