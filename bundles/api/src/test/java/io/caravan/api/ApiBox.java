@@ -25,7 +25,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.CompletableFuture;
 import javax.sql.DataSource;
 import org.apache.camel.Exchange;
 import org.apache.camel.impl.DefaultCamelContext;
@@ -189,11 +188,6 @@ final class ApiBox implements AutoCloseable {
       request.headers(headers);
     }
     return HTTP.send(request.build(), HttpResponse.BodyHandlers.ofString());
-  }
-
-  /** Waits for nothing. */
-  CompletableFuture<HttpResponse<String>> ask(String path) {
-    return HTTP.sendAsync(HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + caravan.httpPort() + path)).build(), HttpResponse.BodyHandlers.ofString());
   }
 
   JsonNode json(String path) throws Exception {
