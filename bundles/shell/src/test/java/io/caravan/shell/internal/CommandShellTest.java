@@ -239,7 +239,8 @@ class CommandShellTest {
                 yield CompletableFuture.completedFuture(new CommandDesk.Accepted(c, false));
             }
             case "find" -> Optional.ofNullable(all.get(args[0] + "/" + args[1]));
-            case "list" -> all.values().stream().filter(c -> ((CommandDesk.Filter) args[0]).deviceId() == null || c.deviceId().equals(((CommandDesk.Filter) args[0]).deviceId())).toList();
+            case "list" -> new CommandDesk.Page(
+                    all.values().stream().filter(c -> ((CommandDesk.Filter) args[0]).deviceId() == null || c.deviceId().equals(((CommandDesk.Filter) args[0]).deviceId())).toList(), false);
             case "cancel" -> CompletableFuture.completedFuture(all.containsKey(args[0] + "/" + args[1])
                     ? new CommandDesk.Cancel(CommandDesk.Outcome.ASKED, Optional.of(all.get(args[0] + "/" + args[1]))) : new CommandDesk.Cancel(CommandDesk.Outcome.NOT_FOUND, Optional.empty()));
             case "twin" -> args[1].equals("sim-1") ? Optional.of(new CommandDesk.Twin("gw-1", "sim-1", "{\"led\":true}", 2, "{\"led\":false}", 5, "{\"led\":true}", 1_790_000_000_000L)) : Optional.empty();
