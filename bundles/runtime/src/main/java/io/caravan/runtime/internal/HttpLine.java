@@ -17,6 +17,7 @@ import io.netty.handler.codec.http.HttpMessage;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpStatusClass;
+import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.handler.ssl.SslHandler;
 import io.netty.util.ReferenceCountUtil;
@@ -174,8 +175,12 @@ final class HttpLine extends VertxHttpRequestDecoder {
 
     private void decoded(Object message) {
         if (message instanceof HttpRequest request) {
-            if (request.decoderResult().isSuccess() && (request.protocolVersion().majorVersion() != 1 || request.protocolVersion().minorVersion() > 1)) {
-                request.setDecoderResult(DecoderResult.failure(new IllegalArgumentException("HTTP/1.1 is spoken here")));
+            if (!request.protocolVersion().equals(HttpVersion.HTTP_1_1) && !request.protocolVersion().equals(HttpVersion.HTTP_1_0)) {
+                if (request.decoderResult().isSuccess()) {
+                    request.setDecoderResult(DecoderResult.failure(new IllegalArgumentException("HTTP/1.1 is spoken here")));
+                }
+                // The answer is written in the request's version, whatever that calls itself.
+                request.setProtocolVersion(HttpVersion.HTTP_1_1);
             }
             fresh = false;
             bodyBytes = 0;

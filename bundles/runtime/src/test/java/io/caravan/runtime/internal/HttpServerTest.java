@@ -321,14 +321,14 @@ class HttpServerTest {
             for (var expected : Map.of("RUBBISH\r\n\r\n", 400, "GET /in HTTP/1.1\r\nno colon\r\n\r\n", 400,
                     "GET /" + "a".repeat(2000) + " HTTP/1.1\r\n\r\n", 414,
                     "GET /in HTTP/1.1\r\nX: " + "a".repeat(4000) + "\r\n\r\n", 431,
-                    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "GET /in HTTP/1.1\r\nX: a\0b\r\n\r\n", 400).entrySet()) {
+                    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "GET /in nHTTP/1.1\r\nHost: a\r\n\r\n", 400, "GET /in nHTTP/1.1\r\nno colon\r\n\r\n", 400, "GET /in HTTP/1.1\r\nX: a\0b\r\n\r\n", 400).entrySet()) {
                 Answer answer = ask(caravan, expected.getKey());
                 assertEquals(expected.getValue(), answer.status(), expected.getKey());
                 assertTrue(answer.body().startsWith("{\"error\":\"bad_request\",\"message\":\""), answer.body());
             }
             assertEquals(1, refused(caravan, "line_too_long"));
             assertEquals(1, refused(caravan, "header_too_large"));
-            assertEquals(4, refused(caravan, "bad_request"));
+            assertEquals(6, refused(caravan, "bad_request"));
             assertEquals("{\"error\":\"not_found\",\"message\":\"there is nothing at this path\"}", ask(caravan, get("/nothing")).body());
         }
     }

@@ -72,6 +72,9 @@ final class RawClient implements AutoCloseable {
     /** @throws EOFException the server closed without an answer */
     Answer read() throws IOException {
         String first = line();
+        if (!first.matches("HTTP/1\\.[01] \\d{3} .*")) {
+            throw new IOException("no answer of HTTP/1: [" + first + "]");
+        }
         Map<String, String> headers = new TreeMap<>(String.CASE_INSENSITIVE_ORDER);
         for (String line = line(); !line.isEmpty(); line = line()) {
             int colon = line.indexOf(':');

@@ -1076,6 +1076,10 @@ final class Session {
     return decoded;
   }
 
+  boolean v5() {
+    return v5;
+  }
+
   Listener listener() {
     return listener;
   }
