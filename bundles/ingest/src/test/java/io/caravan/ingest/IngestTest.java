@@ -189,7 +189,7 @@ class IngestTest {
     String hostile = accepted(send("telemetry", JSON, json.getBytes(UTF_8), Map.of("CaravanIdempotencyKey", "a b\n" + "x".repeat(5000)))).messageKey();
     assertTrue(hostile.matches("d1//k/sha256-[0-9a-f]{32}"), hostile);
     String content = accepted(telemetry(json)).messageKey();
-    assertTrue(content.matches("d1//h/[0-9a-z]+-[0-9a-f]{32}"), content);
+    assertTrue(content.matches("d1//h/[0-9a-f]{12}[.][0-9a-z]+-[0-9a-f]{32}"), content);
     assertNotEquals(content.substring(content.indexOf('-')), accepted(telemetry(json.replace("1}", "2}"))).messageKey().substring(content.indexOf('-')));
     assertNotEquals(content.substring(content.indexOf('-')), accepted(send("capabilities", JSON, json)).messageKey().substring(content.indexOf('-')));
   }

@@ -33,6 +33,11 @@ final class Ages {
             return (nanos.getAsLong() - startNanos) / 1_000_000;
         }
 
+        /** As in {@code wal.mono_ms}: of the machine's start, not of this process. */
+        long monoMs() {
+            return nanos.getAsLong() / 1_000_000;
+        }
+
         /** Wall-clock milliseconds as they would be had nobody set the clock since the start. */
         long now() {
             return startWall + elapsedMs();

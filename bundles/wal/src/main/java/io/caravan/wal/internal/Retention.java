@@ -439,13 +439,18 @@ public final class Retention implements AutoCloseable {
         return total;
     }
 
-    /** Numbered messages up to their boot's contiguous number are known by that number; all others by their key. */
+    /**
+     * Numbered messages up to their boot's contiguous number are known by that number; all others by their key, unless it is a hash of
+     * their content that no message can have again: its window of the monotonic clock is over, or of another start of the machine.
+     */
     private void remember(Connection writer, long from, long to) throws SQLException {
         Sql.update(writer, "INSERT INTO key_memory (message_key, seen_at_ms) SELECT w.message_key, ?3 FROM wal w"
                 + " LEFT JOIN device_progress p ON w.device_seq IS NOT NULL AND p.device_id = w.device_id AND p.boot_id = w.boot_id"
                 + " WHERE w.seq > ?1 AND w.seq <= ?2 AND w.seq NOT IN " + UNSETTLED
                 + " AND (p.contiguous_seq IS NULL OR w.device_seq > p.contiguous_seq)"
-                + " ON CONFLICT (message_key) DO UPDATE SET seen_at_ms = excluded.seen_at_ms", from, to, clock.now());
+                + " AND NOT (w.device_seq IS NULL AND substr(w.message_key, length(w.device_id) + 1, 4) = '//h/' AND abs(w.mono_ms - ?4) > 2 * ?5)"
+                + " ON CONFLICT (message_key) DO UPDATE SET seen_at_ms = excluded.seen_at_ms", from, to, clock.now(), clock.monoMs(),
+                config.getLong("ingest.dedupe.window.ms"));
     }
 
     // ---- what else grows

@@ -178,6 +178,24 @@ class RetentionTest {
         }
     }
 
+    /** A flood of messages without number or key must not leave a key each. */
+    @Test
+    void aHashOfContentIsRememberedOnlyWhileItsWindowLasts() throws Exception {
+        try (Setup s = new Setup(0, "wal.retention.ms", "0", "wal.dedupe.ms", "" + HOUR)) {
+            s.fixture.append(keyed("d1//h/b.1-aa", "{}"));
+            s.ack(1);
+            s.retention.compact();
+            assertEquals("d1//h/b.1-aa", row(s.file, "SELECT message_key FROM key_memory"));
+            assertEquals("duplicate", s.fixture.append(keyed("d1//h/b.1-aa", "{}")));
+            s.fixture.append(keyed("d1//h/b.1-bb", "{}"));
+            s.fixture.append(keyed("d1//k/x//h/y", "{}"));
+            s.monotonicMs += 3 * 60_000;
+            s.ack(3);
+            assertEquals(2, s.retention.compact().rowsDeleted());
+            assertEquals("d1//h/b.1-aa\nd1//k/x//h/y", row(s.file, "SELECT message_key FROM key_memory ORDER BY 1"));
+        }
+    }
+
     @Test
     void aMessageWhoseRowIsGoneIsStillADuplicateUntilItsKeyIsForgotten() throws Exception {
         try (Setup s = new Setup(0, "wal.retention.ms", "0", "wal.dedupe.ms", "" + HOUR)) {

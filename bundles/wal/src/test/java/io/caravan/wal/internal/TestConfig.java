@@ -33,6 +33,7 @@ final class TestConfig implements Config {
             Map.entry("wal.retention.ms", "604800000"),
             Map.entry("wal.retention.bytes", "1073741824"),
             Map.entry("wal.dedupe.ms", "604800000"),
+            Map.entry("ingest.dedupe.window.ms", "60000"),
             Map.entry("wal.progress.retention.ms", "7776000000"),
             Map.entry("dead.retention.ms", "2592000000"),
             Map.entry("rejected.retention.ms", "2592000000"),
