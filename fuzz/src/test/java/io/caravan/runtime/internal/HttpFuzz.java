@@ -33,7 +33,7 @@ class HttpFuzz {
   private static final int HANG_MS = 20_000;
   /** For answers that are under way, before the end is told; nothing depends on it. */
   private static final int PAUSE_MS = 10;
-  private static final Set<Integer> STATUSES = Set.of(100, 200, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 417, 431, 503);
+  private static final Set<Integer> STATUSES = Set.of(100, 200, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 417, 429, 431, 503);
   private static final String ROUTES = """
       - route: {id: in, from: {uri: "platform-http:/in", steps: [{bean: {ref: probe, method: echo}}]}}
       - route: {id: in-one, from: {uri: "platform-http:/devices/{id}/in?httpMethodRestrict=POST", steps: [{bean: {ref: probe, method: echo}}]}}
@@ -142,6 +142,7 @@ class HttpFuzz {
       if (status == 100) {
         continue;
       }
+      that(status != 429 || headers.get("Retry-After") != null, "429 says when to come again");
       same(headers.get("X-Content-Type-Options"), "nosniff", "X-Content-Type-Options of " + status);
       int length = Integer.parseInt(headers.getOrDefault("Content-Length", "0"));
       // An answer to HEAD has a length and no body; which one it was is not followed here.

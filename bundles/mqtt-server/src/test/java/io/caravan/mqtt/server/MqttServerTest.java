@@ -224,11 +224,14 @@ class MqttServerTest {
       "10 | 0004 4d515454 05 06 003c | 00 | 0001 66 | 01 0101 | 0001 77 0000",
       "32 | 0008 646576696365732f | 0001 | 05 26 0001 6b 0001 76 | 7b7d",
       "30 | 0008 646576696365732f | 04 02 00000001",
+      "30 | 0008 646576696365732f | 01 00 | 7b",
+      "30 | 0008 646576696365732f | 01 26",
+      "30 | 0008 646576696365732f | 03 0101 00 | 7b7d",
       "82 | 0001 | 01 0b01 | 0003 612f62 01",
       "a2 | 0001 | 02 26 0000 0000 | 0003 612f62",
       "40 | 0001 00 | 01 1f 0002 6162",
       "e0 | 00 | 01 1f 0000"})
-  void propertiesThatRunOverTheirLengthAreMalformed(String packet) throws Exception {
+  void propertiesThatAreNotAsLongAsTheySayAreMalformed(String packet) throws Exception {
     start("");
     byte[] rest = HexFormat.of().parseHex(packet.substring(2).replaceAll("[ |]", ""));
     ByteBuffer bytes = ByteBuffer.allocate(2 + rest.length).put(HexFormat.of().parseHex(packet.substring(0, 2))).put((byte) rest.length).put(rest);
@@ -243,7 +246,7 @@ class MqttServerTest {
   /** One of each kind of value, in a packet that is followed by another. */
   @ParameterizedTest
   @ValueSource(strings = {"00", "02 0101", "05 0200000001", "09 03 0002 612f 09 0001 00", "07 26 0001 6b 0001 76", "0e 26 0001 6b 0001 76 26 0001 6b 0001 77"})
-  void propertiesThatEndInTimeAreTaken(String properties) throws Exception {
+  void propertiesThatFitAreTaken(String properties) throws Exception {
     start("");
     byte[] rest = HexFormat.of().parseHex(("0014 646576696365732f64312f74656c656d65747279 0001" + properties + "7b7d").replace(" ", ""));
     ByteBuffer bytes = ByteBuffer.allocate(2 * (2 + rest.length));

@@ -12,7 +12,7 @@ import java.util.List;
  * <p>Netty's MqttDecoder checks a packet's size only after its variable header, and follows the lengths inside that
  * header beyond the packet's end: by declaring 256 MB of properties a stranger could make it collect as much. Here
  * nothing larger than the limit is collected, and a packet that does not decode to exactly one message, or whose
- * {@link Properties} run over, ends the connection.
+ * {@link Properties} are not as long as they say, ends the connection.
  */
 final class Framing extends ByteToMessageDecoder {
   private static final int PACKET_TOO_LARGE = 0x95;
@@ -59,7 +59,7 @@ final class Framing extends ByteToMessageDecoder {
     // The decoder reads from this very object; retained, because what is left in it is asked for afterwards.
     ByteBuf packet = in.readRetainedSlice(header + length).retain();
     try {
-      if (!Properties.endInTime(packet, header, session.v5())) {
+      if (!Properties.fit(packet, header, session.v5())) {
         packet.release();
         refuse(in, MALFORMED);
         return;

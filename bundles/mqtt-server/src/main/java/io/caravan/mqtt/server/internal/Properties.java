@@ -4,10 +4,11 @@ package io.caravan.mqtt.server.internal;
 import io.netty.buffer.ByteBuf;
 
 /**
- * Whether the properties of an MQTT 5 packet end where their length says (MQTT 5, 2.2.2).
+ * Whether the properties of an MQTT 5 packet are as long as their length says (MQTT 5, 2.2.2).
  *
- * <p>Netty's MqttDecoder reads whole properties until as many bytes are used up, and the last of them may run over: of a
- * PUBLISH it would find a payload that begins later than it does for every other reader.
+ * <p>Netty's MqttDecoder reads whole properties until as many bytes are used up, of which it counts the length itself as one: the
+ * last property may run over, and a single byte may be left. Of a PUBLISH it would find a payload that begins later, or sooner,
+ * than it does for every other reader.
  */
 final class Properties {
   private static final int CONNECT = 1;
@@ -25,9 +26,9 @@ final class Properties {
    * @param packet a whole one; is left as it was
    * @param header bytes before its variable header
    * @param v5 what the connection speaks; a CONNECT says so itself
-   * @return false: they run over. Whatever else is wrong with the packet is Netty's to find
+   * @return false: they are longer or shorter, or of no known kind. Whatever else is wrong with the packet is Netty's to find
    */
-  static boolean endInTime(ByteBuf packet, int header, boolean v5) {
+  static boolean fit(ByteBuf packet, int header, boolean v5) {
     int type = packet.getByte(packet.readerIndex()) >> 4 & 15;
     if (!v5 && type != CONNECT) {
       return true;
@@ -70,7 +71,14 @@ final class Properties {
 
   private static boolean block(ByteBuf in) {
     int length = number(in);
-    int end = in.readerIndex() + length;
+    try {
+      return properties(in, in.readerIndex() + length);
+    } catch (IndexOutOfBoundsException e) {
+      return false;
+    }
+  }
+
+  private static boolean properties(ByteBuf in, int end) {
     while (in.readerIndex() < end) {
       switch (in.readByte()) {
         case 1, 23, 25, 36, 37, 40, 41, 42 -> in.skipBytes(1);
@@ -83,7 +91,7 @@ final class Properties {
           text(in);
         }
         default -> {
-          return true;
+          return false;
         }
       }
     }
