@@ -29,6 +29,7 @@ import java.util.stream.LongStream;
 import org.apache.camel.Exchange;
 import org.apache.camel.Processor;
 import org.apache.camel.builder.RouteBuilder;
+import org.apache.camel.component.seda.SedaEndpoint;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
@@ -274,6 +275,28 @@ class UplinkRoutesTest {
         command(commands(801, 801));
         await().atMost(Duration.ofSeconds(10)).until(() -> taken.contains("c801"));
         assertEquals(514, taken.size(), "what waited, and no more than that");
+    }
+
+    /** Whoever keeps it counts its time from there. */
+    @Test
+    void command_that_waits_in_the_gateway_says_when_it_came() throws Exception {
+        CountDownLatch release = new CountDownLatch(1);
+        BlockingQueue<Long> ages = new LinkedBlockingQueue<>();
+        cloud("DELETE FROM sink_range WHERE sink = 'store'");
+        gateway(Map.of(), e -> {
+            release.await();
+            Map<?, ?> one = (Map<?, ?>) e.getMessage().getBody(List.class).get(0);
+            ages.add(System.nanoTime() / 1_000_000 - (Long) one.get("received_mono_ms"));
+        });
+        command(commands(1, 1));
+        command(commands(2, 2));
+        await().atMost(Duration.ofSeconds(10)).until(() -> gateway.camel.getEndpoint("seda:uplink-command", SedaEndpoint.class).getCurrentQueueSize() == 1);
+        Thread.sleep(700);
+        release.countDown();
+        for (int n = 1; n <= 2; n++) {
+            long age = ages.poll(10, TimeUnit.SECONDS);
+            assertTrue(age >= 700 && age < 30_000, "c" + n + " is " + age + " ms old");
+        }
     }
 
     /** A gateway that says it knows less, and knows nothing of credit. */

@@ -216,11 +216,14 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
 
   @Override
   public CompletionStage<List<Command>> submit(List<Request> requests) {
-    return submit(requests, null);
+    return submit(requests, null, null);
   }
 
-  /** @param problems what is wrong with each request as it came; null, or null for one: nothing known */
-  CompletionStage<List<Command>> submit(List<Request> requests, List<String> problems) {
+  /**
+   * @param problems what is wrong with each request as it came; null, or null for one: nothing known
+   * @param received when each came to this machine, by {@link Time#monoMs}; null, or null for one: now
+   */
+  CompletionStage<List<Command>> submit(List<Request> requests, List<String> problems, List<Long> received) {
     if (requests.isEmpty()) {
       return CompletableFuture.completedFuture(List.of());
     }
@@ -234,7 +237,8 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
       return CompletableFuture.failedFuture(unavailable("the registry of devices is not open", null));
     }
     for (int i = 0; i < requests.size(); i++) {
-      drafts.add(new Draft(requests.get(i), problems == null ? null : problems.get(i), now, capabilities, registry, time));
+      drafts.add(new Draft(requests.get(i), problems == null ? null : problems.get(i), received == null ? null : received.get(i), now, capabilities,
+          registry, time));
     }
     CompletableFuture<List<Command>> result = new CompletableFuture<>();
     // Pieces, so that a long list does not hold the writer long; a list of usual length is one transaction.
@@ -816,7 +820,7 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
       remember(entry);
       ready.add(entry.deviceId);
     } else {
-      change(turn, entry, draft.reason == null && draft.ttlMs <= 0 ? Status.EXPIRED : Status.REJECTED, refusal[0], refusal[1]);
+      change(turn, entry, "expired".equals(refusal[0]) ? Status.EXPIRED : Status.REJECTED, refusal[0], refusal[1]);
     }
     turn.afterCommit(() -> {
       kept.set(index, entry.describe(List.of()));
@@ -859,7 +863,7 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
     entry.acceptedAtMs = turn.nowMs();
     entry.expiresAtMs = draft.madeMs + ttl;
     entry.bootId = time.bootId();
-    // From when it was asked for: it may have waited for the writer.
+    // From when it came: it may have waited in a queue of the gateway, and for the writer.
     entry.deadlineMono = draft.madeMono + ttl;
     return entry;
   }
@@ -871,6 +875,10 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
     }
     if (draft.ttlMs <= 0) {
       return new String[] {"expired", "its time was over when it came"};
+    }
+    // Before it takes the place of one whose time is not over.
+    if (turn.monoMs() >= entry.deadlineMono && !settings.unsafe().contains("ignore-expiry")) {
+      return new String[] {"expired", "its time was over before the gateway could keep it"};
     }
     Line line = lines.get(entry.deviceId);
     if (line != null && line.open >= settings.queueMax()) {

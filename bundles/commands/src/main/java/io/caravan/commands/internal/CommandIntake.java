@@ -23,7 +23,8 @@ public final class CommandIntake {
 
   /**
    * Body: a list of maps, one map, or JSON of either, or a frame with member {@code commands}; members as in docs/contract.md
-   * section 12, {@code problem}: what is wrong with it as it came. Header CaravanOrigin: {@code cloud}, {@code mqtt},
+   * section 12, {@code problem}: what is wrong with it as it came, {@code received_mono_ms}: when it came to this machine, by
+   * {@link System#nanoTime} in milliseconds; its time counts from there, or else from now. Header CaravanOrigin: {@code cloud}, {@code mqtt},
    * {@code shell}; CaravanIssuedBy wins over member {@code issued_by}. The body is the list of commands afterwards.
    *
    * @return completes after COMMIT; a command that breaks a rule is REJECTED and no error
@@ -33,6 +34,7 @@ public final class CommandIntake {
     String by = exchange.getMessage().getHeader("CaravanIssuedBy", String.class);
     List<Request> requests = new ArrayList<>();
     List<String> problems = new ArrayList<>();
+    List<Long> received = new ArrayList<>();
     for (Map<?, ?> map : maps(exchange.getMessage().getBody(), "commands", exchange)) {
       List<String> wrong = new ArrayList<>(1);
       if (map.get("problem") != null) {
@@ -43,8 +45,9 @@ public final class CommandIntake {
           json(map, "arguments", wrong), json(map, "units", wrong), json(map, "precondition", wrong), ttl(map, wrong), origin,
           by != null ? by : text(map, "issued_by", wrong), text(map, "trace_context", wrong)));
       problems.add(wrong.isEmpty() ? null : wrong.get(0));
+      received.add(map.get("received_mono_ms") instanceof Long at ? at : null);
     }
-    return engine.submit(requests, problems).thenApply(commands -> {
+    return engine.submit(requests, problems, received).thenApply(commands -> {
       exchange.getMessage().setBody(commands);
       return commands;
     });

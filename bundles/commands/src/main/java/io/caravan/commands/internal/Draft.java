@@ -40,7 +40,7 @@ final class Draft {
   final String precondition;
   final byte[] hash;
   final long ttlMs;
-  /** When it came: its time counts from here. */
+  /** When it came to this machine, and not when it could be looked at: its time counts from here. */
   final long madeMono;
   final long madeMs;
   final String origin;
@@ -54,11 +54,16 @@ final class Draft {
   /** False: neither id nor device may be written down. */
   final boolean keepable;
 
-  /** @param problem what the caller found wrong already; null: nothing */
-  Draft(Request request, String problem, Settings settings, Capabilities capabilities, Devices devices, Time time) {
+  /**
+   * @param problem        what the caller found wrong already; null: nothing
+   * @param receivedMonoMs when it came, by {@link Time#monoMs}; null, or later than now: now
+   */
+  Draft(Request request, String problem, Long receivedMonoMs, Settings settings, Capabilities capabilities, Devices devices, Time time) {
     String bad = problem;
-    madeMono = time.monoMs();
-    madeMs = time.wallMs();
+    long nowMono = time.monoMs();
+    // Longer ago than any command lives is over all the same.
+    madeMono = receivedMonoMs == null ? nowMono : Math.max(nowMono - settings.ttlMaxMs(), Math.min(nowMono, receivedMonoMs));
+    madeMs = time.wallMs() - (nowMono - madeMono);
     id = request.id() == null ? newId(time) : request.id();
     deviceId = request.deviceId();
     boolean idOk = ID.matcher(id).matches();

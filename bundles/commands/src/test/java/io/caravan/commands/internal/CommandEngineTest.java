@@ -20,10 +20,12 @@ import io.caravan.wal.StoreUnavailableException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.stream.IntStream;
+import org.apache.camel.support.DefaultExchange;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -302,6 +304,46 @@ class CommandEngineTest {
     box.engine.pass();
     assertEquals("EXPIRED clock 0", box.state("c1"));
     assertEquals(List.of(), box.ids());
+  }
+
+  private Command received(String id, long agoMs, long ttlMs) throws Exception {
+    return EngineBox.get(box.engine.submit(List.of(EngineBox.request(id, "d1", "relay", ttlMs)), null, List.of(box.clocks.monoMs() - agoMs))).get(0);
+  }
+
+  @Test
+  void aCommandsTimeCountsFromWhenItCameAndNotFromWhenItCouldBeKept() throws Exception {
+    box.there.remove("d1");
+    for (int i = 0; i < 10; i++) {
+      assertEquals(Status.EXPIRED, received("stale" + i, 5_000 + i, 5_000).status());
+    }
+    assertEquals("ACCEPTED EXPIRED", box.events("stale0"));
+    assertEquals(Status.EXPIRED, received("never", 7 * 86_400_000L, 3_600_000).status());
+    Command fresh = received("fresh", 4_000, 5_000);
+    assertEquals(Status.QUEUED, fresh.status(), "those whose time is over take no place in the queue");
+    assertEquals(box.clocks.wallMs() + 1_000, fresh.expiresAtMs(), "as the device is told");
+    assertEquals(box.clocks.wallMs() + 5_000, received("ahead", -60_000, 5_000).expiresAtMs(), "nothing comes later than now");
+    assertEquals(fresh.expiresAtMs(), received("fresh", 0, 1_000).expiresAtMs(), "sent again it is the same, with the time it had");
+    assertEquals(Status.EXPIRED, received("stale0", 0, 1_000).status());
+    box.advance(999);
+    box.there.put("d1", Reach.Way.LISTENER);
+    box.clocks.mono.addAndGet(1);
+    box.engine.appeared("d1");
+    box.engine.pass();
+    assertEquals("EXPIRED expired 0", box.state("fresh"));
+    assertEquals(List.of("ahead"), box.ids());
+  }
+
+  @Test
+  void routesSayWhenACommandCame() throws Exception {
+    box.there.remove("d1");
+    var exchange = new DefaultExchange(box.context);
+    exchange.getMessage().setBody(List.of(
+        Map.of("id", "late", "device_id", "d1", "name", "relay", "ttl_ms", 5_000L, "received_mono_ms", box.clocks.monoMs() - 5_000),
+        Map.of("id", "c1", "device_id", "d1", "name", "relay", "ttl_ms", 5_000L, "received_mono_ms", box.clocks.monoMs() - 4_999),
+        Map.of("id", "c2", "device_id", "d1", "name", "relay", "ttl_ms", 5_000L)));
+    List<Command> kept = EngineBox.get(new CommandIntake(box.engine).submit(exchange));
+    assertEquals(List.of("EXPIRED", "QUEUED", "QUEUED"), kept.stream().map(c -> c.status().name()).toList());
+    assertEquals(List.of(0L, 1L, 5_000L), kept.stream().map(c -> c.expiresAtMs() - box.clocks.wallMs()).toList());
   }
 
   @Test

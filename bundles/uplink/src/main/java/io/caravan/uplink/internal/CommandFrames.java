@@ -51,11 +51,15 @@ public final class CommandFrames {
     }
 
     /**
+     * To be called as soon as the frame is there: the commands' time counts from now, wherever they wait afterwards.
+     *
      * @return null: dropped. {@code type} and {@code commands}: a list of Maps with {@code id}, {@code device_id}, {@code name}, {@code arguments},
      *     {@code units}, {@code precondition} (the JSON text of each), {@code ttl_ms} (Long), {@code issued_by}, {@code trace_context}, each left out
-     *     where absent, and {@code problem} where something is wrong; or {@code type}, {@code by} and {@code ids}: a list of texts
+     *     where absent, {@code received_mono_ms} (Long: now, {@link System#nanoTime} in milliseconds), and {@code problem} where something is
+     *     wrong; or {@code type}, {@code by} and {@code ids}: a list of texts
      */
     Map<String, Object> read(String text, JsonNode frame) {
+        long receivedMonoMs = System.nanoTime() / 1_000_000;
         // Characters first: whoever sends a megabyte does not have it encoded.
         if (text.length() > BYTES_MAX || text.getBytes(StandardCharsets.UTF_8).length > BYTES_MAX) {
             return refused("too_large", "a frame of commands must not exceed " + BYTES_MAX + " bytes");
@@ -73,7 +77,7 @@ public final class CommandFrames {
         List<Object> items = new ArrayList<>(list.size());
         int bad = 0;
         for (JsonNode item : list) {
-            Object one = cancel ? id(item) : command(item);
+            Object one = cancel ? id(item) : command(item, receivedMonoMs);
             if (one == null) {
                 bad++;
             } else {
@@ -94,7 +98,7 @@ public final class CommandFrames {
         return read;
     }
 
-    private static Map<String, Object> command(JsonNode item) {
+    private static Map<String, Object> command(JsonNode item, long receivedMonoMs) {
         String id = id(item.path("id"));
         String device = item.path("device_id").textValue();
         if (id == null || !Frames.isId(device)) {
@@ -103,6 +107,7 @@ public final class CommandFrames {
         Map<String, Object> command = new HashMap<>();
         command.put("id", id);
         command.put("device_id", device);
+        command.put("received_mono_ms", receivedMonoMs);
         command.put("issued_by", by(item.path("issued_by")));
         String problem = null;
         if (item.path("name").isTextual() && item.path("name").textValue().length() <= 64) {
