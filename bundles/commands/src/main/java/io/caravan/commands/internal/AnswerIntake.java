@@ -9,9 +9,11 @@ import io.caravan.wal.StoreUnavailableException;
 import java.sql.PreparedStatement;
 import java.sql.SQLException;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -87,8 +89,9 @@ public final class AnswerIntake {
     long after = ((Number) claim.get("after")).longValue();
     long last = ((Number) claim.get("last")).longValue();
     List<Said> all = new ArrayList<>(rows.size());
+    Set<String> announcing = new HashSet<>();
     for (Map<String, Object> row : rows) {
-      Said said = read(row);
+      Said said = read(row, announcing);
       if (said != null) {
         all.add(said);
       }
@@ -118,7 +121,8 @@ public final class AnswerIntake {
 
   // ---- reading
 
-  private Said read(Map<String, Object> row) {
+  /** @param announcing gets the devices of whose rows one announces something new: the next one may say again what is in force until then */
+  private Said read(Map<String, Object> row, Set<String> announcing) {
     long seq = ((Number) row.get("seq")).longValue();
     String deviceId = (String) row.get("device_id");
     String kind = (String) row.get("kind");
@@ -130,10 +134,11 @@ public final class AnswerIntake {
           return new Said(seq, deviceId, kind, answer(deviceId, Json.object(body, "the answer", MAX_BODY)), null, null);
         case "capabilities":
           CapabilityForm form = capabilities.parse(body);
-          if (capabilities.knows(deviceId, form)) {
+          if (!announcing.contains(deviceId) && capabilities.knows(deviceId, form)) {
             count(kind, "unchanged");
             return null;
           }
+          announcing.add(deviceId);
           return new Said(seq, deviceId, kind, null, form, null);
         default:
           ObjectNode patch = Json.object(body, "the reported state", MAX_BODY);

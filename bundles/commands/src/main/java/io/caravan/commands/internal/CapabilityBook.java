@@ -198,7 +198,7 @@ final class CapabilityBook implements Capabilities {
     }
   }
 
-  /** Whether it says nothing new. */
+  /** Whether it says nothing new, against what is committed. */
   boolean knows(String deviceId, CapabilityForm form) {
     CapabilityForm before = announced.get(deviceId);
     return before != null && before.json().equals(form.json());
