@@ -52,7 +52,8 @@ final class Glob {
     while (i < pattern.length() && pattern.charAt(i) != ']') {
       char next = pattern.charAt(i++);
       if (next == '-' && low >= 0 && i < pattern.length() && pattern.charAt(i) != ']') {
-        found |= c >= low && c <= pattern.charAt(i++);
+        char high = pattern.charAt(i++);
+        found |= c >= low && c <= high;
         low = -1;
       } else {
         found |= c == next;

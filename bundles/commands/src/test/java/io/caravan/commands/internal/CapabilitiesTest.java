@@ -196,9 +196,10 @@ class CapabilitiesTest {
     try (Connection connection = DriverManager.getConnection("jdbc:sqlite::memory:");
         PreparedStatement query = connection.prepareStatement("SELECT ? GLOB ?")) {
       int matched = 0;
-      for (int i = 0; i < 20_000; i++) {
-        String pattern = text(random, "ab*?[]^-c", 7);
-        String text = text(random, "abc-]^", 6);
+      for (int i = 0; i < 40_000; i++) {
+        // Every other one is a set, in most of which something stands around a hyphen.
+        String pattern = i % 2 == 0 ? text(random, "ab*?[]^-c", 7) : "[" + text(random, "a-[?^]z", 9) + "]";
+        String text = text(random, i % 2 == 0 ? "abc-]^" : "?a-[^]z", i % 2 == 0 ? 6 : 1);
         query.setString(1, text);
         query.setString(2, pattern);
         try (ResultSet row = query.executeQuery()) {
@@ -209,6 +210,11 @@ class CapabilitiesTest {
       }
       assertTrue(matched > 200, "matched " + matched);
     }
+    assertFalse(Glob.matches("[[[a---[^a-z]", "?"), "a range whose end is before its beginning takes nothing, and its end is no character of its own");
+    assertFalse(Glob.matches("[z-a]", "a"));
+    assertTrue(Glob.matches("[z-a-c]", "-"));
+    assertTrue(Glob.matches("[z-a-c]", "c"));
+    assertFalse(Glob.matches("[z-a-c]", "b"));
     assertTimeout("stars", () -> assertFalse(Glob.matches("*a".repeat(60) + "b", "a".repeat(128))));
   }
 
