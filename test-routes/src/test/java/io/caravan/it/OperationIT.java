@@ -171,7 +171,7 @@ class OperationIT {
         "shell:threads")) {
       lowest.put(command, OPERATOR);
     }
-    for (String command : List.of("device:add --json it-1", "device:revoke it-1 --yes", "device:controller it-1 off", "command:send gateway ping", "capability:clear it-1", "dead:discard --all --reason test --yes", "wal:compact", "user:list", "log:set INFO org.example",
+    for (String command : List.of("device:add --json it-1", "device:revoke it-1 --yes", "device:controller it-1 off", "command:send gateway ping", "capability:clear it-1", "dead:discard --all --reason test --yes", "wal:compact", "route:check no-such.camel.yaml", "user:list", "log:set INFO org.example",
         "shell:exec true", "bundle:list; shell:cat " + gateway.home.resolve("data/admin.password"), "shell:echo x > " + gateway.home.resolve("data/x"),
         "x = { user:list } ; x", "shell:each [1] { user:list }", "shell:eval user:list", "echo $(user:list)", "($.commandSession class) classLoader",
         "shell:echo x | shell:cat", "feature:install no-such-feature-or-other", "system:property a b", "shell:addCommand x y")) {

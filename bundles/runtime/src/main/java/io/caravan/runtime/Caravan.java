@@ -170,7 +170,8 @@ public final class Caravan implements AutoCloseable {
 
     /**
      * Says what {@link #deploy} would say of a file, and deploys nothing: syntax, ids and whose they are, and that components,
-     * options, beans, templates, configurations and languages it names are there.
+     * options, beans, templates, configurations and languages it names are there. The file's own beans are made, which runs their
+     * code: only for a text of whoever may deploy it.
      *
      * @param name file name, of the form {@code <stem>.camel.yaml} or {@code <stem>.camel.xml}
      * @return what is wrong, in the deployer's words, with the line where it is known

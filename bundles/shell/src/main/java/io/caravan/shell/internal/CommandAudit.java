@@ -17,8 +17,8 @@ import org.slf4j.LoggerFactory;
  * Puts into the audit log what people do in the shell: who, the line without secrets, how it ended. One place for all commands,
  * also those of others. A line is left out when it is one command that only reads; what is not known to read counts as a change.
  *
- * <p>What is not one of this program's own commands is noted before it runs as well: it could end the process. This class is
- * thread-safe.
+ * <p>What is not one of this program's own commands is noted before it runs as well: it could end the process. So are those that
+ * run a route file's beans. This class is thread-safe.
  */
 final class CommandAudit implements CommandSessionListener {
 
@@ -26,12 +26,12 @@ final class CommandAudit implements CommandSessionListener {
     /** No separator, pipe, closure or substitution: one command and its arguments. */
     private static final String ARGUMENTS = "([ \\t][^;|&{}()<>$`\\r\\n]*)?";
     private static final Pattern READS = Pattern.compile("((\\*:)?help|exit|(shell:)?(logout|info|clear|date|history)"
-            + "|(account|audit|command|dead|device|feature|bundle|route|sink|site|token|uplink|user|config):list|(capability|command|device|route|twin):show|(command|gateway):watch|route:(check|diff|topology)|task:list"
+            + "|(account|audit|command|dead|device|feature|bundle|route|sink|site|token|uplink|user|config):list|(capability|command|device|route|twin):show|(command|gateway):watch|route:(diff|topology)|task:list"
             + "|device:firewall|audit:verify"
             + "|wal:(status|peek|ledger|incidents|verify)|gateway:(info|diagnose|list|show)"
             + "|(bundle|feature):(info|status|diag|headers|id|repo-list|version-list)|log:(display|tail|get|exception-display)|package:(exports|imports))"
             + ARGUMENTS);
-    private static final Pattern OWN = Pattern.compile("(account|audit|capability|command|config|dead|device|gateway|route|sink|site|task|token|twin|uplink|user|wal):[a-z-]+" + ARGUMENTS);
+    private static final Pattern OWN = Pattern.compile("(?!route:(check|edit)\\b)(account|audit|capability|command|config|dead|device|gateway|route|sink|site|task|token|twin|uplink|user|wal):[a-z-]+" + ARGUMENTS);
     private static final String ACTION = "shell.command";
 
     private final Supplier<Caravan> caravan;
@@ -45,9 +45,13 @@ final class CommandAudit implements CommandSessionListener {
         return !line.toString().isBlank() && !READS.matcher(line.toString().strip()).matches();
     }
 
+    static boolean notedBefore(CharSequence line) {
+        return changes(line) && !OWN.matcher(line.toString().strip()).matches();
+    }
+
     @Override
     public void beforeExecute(CommandSession session, CharSequence line) {
-        if (changes(line) && !OWN.matcher(line.toString().strip()).matches()) {
+        if (notedBefore(line)) {
             note(session, line, "begun");
         }
     }
