@@ -484,12 +484,36 @@ class CommandShellTest {
     @ParameterizedTest
     @CsvSource({"gateway,admin", "demo/gateway,admin", "gateway-2,operator", "my.gateway,operator", "demo/sim-1,operator", "sim-gateway,operator"})
     void theGatewayItselfIsForAdmins(String device, String role) throws Exception {
-        for (List<Object> arguments : List.<List<Object>>of(List.of(device, "ping"), List.of("--wait", device, "ping", "a=b"), List.of(device))) {
-            Properties acl = acl("command");
-            List<String> roles = new ArrayList<>();
-            ACLConfigurationParser.getRolesForInvocation("send", new Object[] {arguments.toString()}, null, new Hashtable<>(Map.copyOf(asMap(acl))), roles);
-            assertEquals(List.of(role), roles, arguments.toString());
+        for (List<String> arguments : List.of(List.of(device, "ping"), List.of("--wait", device, "ping", "a=b"), List.of(device),
+                List.of(device, "ping", "a=\n"), List.of("--id", "x\r\ny", device, "ping"), List.of("--units", "\u2028", device, "ping", "\u0085"))) {
+            assertEquals(role, role("command", "send", arguments.toArray(String[]::new)), arguments.toString());
         }
+    }
+
+    /** Karaf matches the whole of the arguments, and a dot does not match a line break: with one in any argument a rule would not count. */
+    @Test
+    void noRuleIsPassedByALineBreak() throws Exception {
+        int seen = 0;
+        try (var files = Files.newDirectoryStream(REPO.resolve("karaf-assembly/common/etc"), "*acl*.cfg")) {
+            for (Path file : files) {
+                for (String line : Files.readAllLines(file)) {
+                    if (!line.startsWith("#") && line.contains("[/")) {
+                        assertTrue(line.contains("[/(?s)"), file.getFileName() + ": " + line);
+                        seen++;
+                    }
+                }
+            }
+        }
+        assertTrue(seen > 0, "else this test proves nothing");
+    }
+
+    /** A check makes the beans of the file, and they are code of whoever wrote it. */
+    @Test
+    void whoeverMayRunCodeIsAnAdmin() throws Exception {
+        for (String name : List.of("check", "edit", "restore")) {
+            assertEquals("admin", role("route", name, "/tmp/x.camel.yaml"), name);
+        }
+        assertEquals("viewer", role("route", "diff", "rollup"));
     }
 
     private static String role(String scope, String name, String... arguments) throws Exception {
