@@ -37,7 +37,8 @@ import org.slf4j.LoggerFactory;
  * owner only, or by members of one group where that is asked for.
  *
  * <p>The first line a client sends is the mode. After {@code exec}, everything up to the end of its stream is run as one
- * script; the answer is the output without escape sequences, a zero byte and the exit status in decimal. After {@code console TERM
+ * script; the answer is the output without escape sequences, a zero byte and the exit status in decimal; an answer without it is of
+ * a container that ended. After {@code console TERM
  * COLUMNS ROWS}, and {@code nocolor} where no colours are wanted, both directions are those of a terminal in raw mode.
  *
  * <p>This class is thread-safe.
@@ -173,6 +174,10 @@ final class ConsoleServer implements AutoCloseable {
             if (e.getClass().getSimpleName().equals("CommandNotFoundException") && !roles.contains("admin")) {
                 print.println("Or it needs another role than you have (" + String.join(", ", new TreeSet<>(roles)) + ").");
             }
+            return 1;
+        } catch (Throwable e) { // A missing class of a command must not end the session without a status.
+            LOG.error("A command of the shell failed", e);
+            print.println(e);
             return 1;
         } finally {
             print.flush();

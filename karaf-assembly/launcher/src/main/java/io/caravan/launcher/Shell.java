@@ -11,11 +11,12 @@ import java.nio.file.Path;
 
 /**
  * Talks to the shell of a running container: {@code Shell SOCKET MODE}, the mode as the container's console bundle
- * defines it. Standard input is the script or the keyboard; the process ends with the script's status.
+ * defines it. Standard input is the script or the keyboard; the process ends with the script's status, or says why there is none.
  */
 public final class Shell {
 
     private static final int NOT_RUNNING = 4;
+    private static final int LOST = 5;
 
     private Shell() {
     }
@@ -23,15 +24,25 @@ public final class Shell {
     public static void main(String[] args) throws IOException {
         Path socket = Path.of(args[0]);
         String mode = args[1];
-        try (SocketChannel channel = SocketChannel.open(UnixDomainSocketAddress.of(socket))) {
-            channel.write(ByteBuffer.wrap((mode + "\n").getBytes(StandardCharsets.US_ASCII)));
+        try (SocketChannel channel = open(socket, mode)) {
             Thread sender = new Thread(() -> send(System.in, channel), "sender");
             sender.setDaemon(true);
             sender.start();
-            System.exit(receive(channel));
+            System.exit(receive(channel, mode.equals("exec")));
         } catch (IOException e) {
             System.err.println("caravan: no container answers on [" + socket + "]: " + e.getMessage());
             System.exit(NOT_RUNNING);
+        }
+    }
+
+    private static SocketChannel open(Path socket, String mode) throws IOException {
+        SocketChannel channel = SocketChannel.open(UnixDomainSocketAddress.of(socket));
+        try {
+            channel.write(ByteBuffer.wrap((mode + "\n").getBytes(StandardCharsets.US_ASCII)));
+            return channel;
+        } catch (IOException e) {
+            channel.close();
+            throw e;
         }
     }
 
@@ -47,26 +58,44 @@ public final class Shell {
         }
     }
 
-    /** Copies the output up to the zero byte, or to the end where there is none, and reads the status behind it. */
-    private static int receive(SocketChannel channel) throws IOException {
+    /**
+     * Copies the output up to the zero byte, or to the end where there is none, and reads the status behind it.
+     *
+     * @param script without a status it is not known how far it came; the end of a terminal's session has none
+     */
+    private static int receive(SocketChannel channel, boolean script) {
         StringBuilder status = new StringBuilder();
         boolean ended = false;
+        boolean broken = false;
+        String why = "the container closed the session";
         ByteBuffer buffer = ByteBuffer.allocate(8192);
-        while (channel.read(buffer) >= 0) {
-            buffer.flip();
-            while (buffer.hasRemaining()) {
-                byte b = buffer.get();
-                if (ended) {
-                    status.append((char) b);
-                } else if (b == 0) {
-                    ended = true;
-                } else {
-                    System.out.write(b);
+        try {
+            while (channel.read(buffer) >= 0) {
+                buffer.flip();
+                while (buffer.hasRemaining()) {
+                    byte b = buffer.get();
+                    if (ended) {
+                        status.append((char) b);
+                    } else if (b == 0) {
+                        ended = true;
+                    } else {
+                        System.out.write(b);
+                    }
                 }
+                System.out.flush();
+                buffer.clear();
             }
-            System.out.flush();
-            buffer.clear();
+        } catch (IOException e) {
+            why = "the session broke: " + e.getMessage();
+            broken = true;
         }
-        return status.isEmpty() ? 0 : Integer.parseInt(status.toString());
+        if (status.toString().matches("[0-9]{1,3}")) {
+            return Integer.parseInt(status.toString());
+        }
+        if (!script && !broken) {
+            return 0;
+        }
+        System.err.println("caravan: " + why + " before the command had a result: it may have been done, in part or not at all");
+        return LOST;
     }
 }
