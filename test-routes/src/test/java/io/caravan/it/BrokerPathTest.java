@@ -73,7 +73,7 @@ class BrokerPathTest {
     broker.close();
   }
 
-  private void start() throws Exception {
+  private void start(String... settings) throws Exception {
     for (String side : List.of("common", "gateway")) {
       Path from = REPO.resolve("config").resolve(side);
       try (Stream<Path> files = Files.walk(from)) {
@@ -104,6 +104,9 @@ class BrokerPathTest {
         .module("commands", new CommandsModule());
     builder.routes(Stream.of("ingest", "wal-append", "rejected", "ingest-direct", "ingest-mqtt", "fanout", "answers", "command", "twin")
         .map(stem -> REPO.resolve("routes/gateway/" + stem + ".camel.yaml")).toArray(Path[]::new));
+    for (int i = 0; i < settings.length; i += 2) {
+      builder.set(settings[i], settings[i + 1]);
+    }
     gateway = builder.start();
     assertTrue(gateway.awaitReady(SOON), () -> gateway.checks() + " " + gateway.routes());
     Devices devices = gateway.bean("devices", Devices.class).orElseThrow();
@@ -192,6 +195,40 @@ class BrokerPathTest {
     publish(again, "devices/d1/reported", false, "{\"led\":true}");
     await().atMost(SOON).until(() -> number("SELECT count(*) FROM wal WHERE kind = 'reported'") == 1);
     again.disconnect();
+  }
+
+  /** It may be the only copy, so it is taken; that the broker gives it to every new session must not count it anew. */
+  @Test
+  void retainedTelemetryIsStoredOnceHoweverManySessionsGetIt() throws Exception {
+    Mqtt5BlockingClient device = client("d1");
+    String telemetry = "{\"schema_version\":1,\"metrics\":{\"t\":1}}";
+    publish(device, "devices/d1/telemetry", true, telemetry);
+    publish(device, "devices/d2/events", true, "{\"schema_version\":1,\"event\":\"up\"}");
+    publish(device, "devices/d3/telemetry", true, telemetry.replace("{\"schema", "{\"boot_id\":\"b\",\"device_seq\":1,\"schema"));
+    publish(device, "devices/d1/reported", true, "{\"led\":true}");
+    start("ingest.dedupe.window.ms", "1000");
+    String kept = "SELECT count(*) FROM wal WHERE kind IN ('telemetry', 'event')";
+    String state = "SELECT count(*) FROM wal WHERE kind = 'reported'";
+    await().atMost(SOON).until(() -> number(kept) == 3 && number(state) == 1);
+    for (int session = 2; session <= 3; session++) {
+      Thread.sleep(1_100); // another window
+      takeOver("caravan-gateway");
+      int states = session;
+      await().atMost(SOON).until(() -> number(state) == states);
+      // In the order of the broker's tree, not of publication: what comes last is published after all of them have come.
+      publish(device, "devices/d1/telemetry", false, telemetry.replace("1}}", session + "}}"));
+      await().atMost(SOON).until(() -> number("SELECT count(*) FROM wal WHERE CAST(body AS TEXT) LIKE '%\"t\":" + states + "}}'") == 1);
+      assertEquals(3 + session - 1, number(kept));
+    }
+    assertEquals(0, number("SELECT count(*) FROM rejected"));
+    device.disconnect();
+  }
+
+  /** Ends the gateway's session at the broker; it gets a new one. */
+  private void takeOver(String clientId) {
+    Mqtt5BlockingClient other = Mqtt5Client.builder().identifier(clientId).serverHost("127.0.0.1").serverPort(broker.port).buildBlocking();
+    other.connectWith().cleanStart(true).sessionExpiryInterval(0).send();
+    other.disconnect();
   }
 
   @Test

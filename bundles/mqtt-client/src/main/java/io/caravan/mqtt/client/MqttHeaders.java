@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.mqtt.client;
 
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
 import org.apache.camel.Exchange;
 import org.apache.camel.Message;
 import org.apache.camel.component.paho.mqtt5.PahoMqtt5Constants;
@@ -40,6 +44,23 @@ public final class MqttHeaders {
   public void controller(Exchange exchange) {
     String topic = exchange.getMessage().getHeader("CaravanTopic", "", String.class);
     exchange.getMessage().setHeader("CaravanDeviceId", topic.substring(topic.lastIndexOf('/') + 1));
+  }
+
+  /**
+   * Sets {@code CaravanIdempotencyKey} to {@code retained-} and 128 bits of SHA-256, in hex, over {@code CaravanTopic}, a zero byte and the
+   * body: for what a broker had kept, which comes again with each new session at another time. One the device gave stays.
+   */
+  public void contentKey(Exchange exchange) {
+    Message message = exchange.getMessage();
+    byte[] body = message.getBody(byte[].class);
+    try {
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      digest.update(message.getHeader("CaravanTopic", "", String.class).getBytes(StandardCharsets.UTF_8));
+      digest.update((byte) 0);
+      set(message, "CaravanIdempotencyKey", "retained-" + HexFormat.of().formatHex(digest.digest(body == null ? new byte[0] : body), 0, 16));
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException("every Java has SHA-256", e);
+    }
   }
 
   private static void set(Message message, String header, String value) {
