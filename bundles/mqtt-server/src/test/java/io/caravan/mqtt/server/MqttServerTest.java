@@ -314,6 +314,31 @@ class MqttServerTest {
     }
   }
 
+  /** MQTT 5, 3.4.2.2.2 and 3.14.2.2.3: rather no reason string than a packet that is longer than the client takes. */
+  @Test
+  void aReasonIsLeftOutWhereItsPacketWouldBeTooLong() throws Exception {
+    store = exchange -> "rejected";
+    start("");
+    int puback = 9 + "schema_violation /metrics/t".length();
+    int disconnect = 7 + "nothing but capabilities is retained here".length();
+    assertEquals("4003000799", answers(puback - 1)[0]);
+    assertEquals(2 * puback, answers(puback)[0].length());
+    assertEquals("e0029a00", answers(disconnect - 1)[1]);
+    assertEquals(2 * disconnect, answers(disconnect)[1].length());
+  }
+
+  /** What a client that takes packets of so many bytes gets for a message that is kept as rejected, and for a retained one; in hex. */
+  private String[] answers(int maximumPacketBytes) throws Exception {
+    try (RawClient client = new RawClient(port)) {
+      client.send(new RawClient.Packet().text("MQTT").bytes(5, 0x02).number(60).bytes(5, 0x27, 0, 0).number(maximumPacketBytes).text("c1").build(0x10));
+      assertTrue(client.receive().startsWith("20"));
+      client.send(RawClient.publish(5, "devices/d1/telemetry", 1, 7, BODY));
+      String puback = client.receive();
+      client.send(new RawClient.Packet().text("devices/d1/telemetry").number(8).bytes(0).raw(BODY).build(0x33));
+      return new String[] {puback, client.receive()};
+    }
+  }
+
   @ParameterizedTest
   @CsvSource({"devices/d1/telemetrie, bad_topic", "devices/d1, bad_topic", "x/d1/telemetry, bad_topic", "devices/d1/commands, bad_topic",
       "devices/d1/telemetry/x, bad_topic", "$SYS/x, bad_topic", "devices/d..1/telemetry, bad_device_id", "devices//telemetry, bad_device_id"})

@@ -741,7 +741,7 @@ final class Session {
   private void puback(ByteBuf out, int packetId, int reasonCode, String detail) {
     if (reasonCode == Publication.SUCCESS || !v5) {
       out.writeByte(0x40).writeByte(2).writeShort(packetId);
-    } else if (detail == null || detail.length() > 100 || !problemInformation) {
+    } else if (detail == null || detail.length() > 100 || !explains(9 + detail.length())) {
       out.writeByte(0x40).writeByte(3).writeShort(packetId).writeByte(reasonCode);
     } else {
       // Reason String; at most 100 ASCII characters, so that both lengths fit into one byte.
@@ -749,6 +749,11 @@ final class Session {
       out.writeByte(0x40).writeByte(7 + text.length).writeShort(packetId).writeByte(reasonCode)
           .writeByte(3 + text.length).writeByte(MqttPropertyType.REASON_STRING.value()).writeShort(text.length).writeBytes(text);
     }
+  }
+
+  /** @param packetBytes of the packet with its Reason String, ASCII and so short that each length fits into one byte */
+  private boolean explains(int packetBytes) {
+    return problemInformation && packetBytes <= maxOutgoingBytes;
   }
 
   private void flush(ByteBuf out) {
@@ -941,7 +946,7 @@ final class Session {
     }
     if (v5 && (state == State.OPEN || state == State.FAILING)) {
       MqttProperties properties = MqttProperties.NO_PROPERTIES;
-      if (reason != null && problemInformation) {
+      if (reason != null && explains(7 + reason.length())) {
         properties = new MqttProperties();
         properties.add(new StringProperty(MqttPropertyType.REASON_STRING.value(), reason));
       }
