@@ -249,6 +249,11 @@ public final class MqttSink extends RoutePolicySupport implements CamelContextAw
     close();
   }
 
+  @Override
+  public void onResume(Route route) {
+    onStart(route);
+  }
+
   /** Ends the connection; the route may start again. Waits for nothing. */
   public void close() {
     closed = true;

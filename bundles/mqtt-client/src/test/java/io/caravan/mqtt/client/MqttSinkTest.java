@@ -299,6 +299,30 @@ class MqttSinkTest {
     assertEquals(batch.stream().map(Row::messageKey).toList(), first);
   }
 
+  /** As an operator does it over JMX. */
+  @Test
+  void aRouteThatWasSuspendedDeliversAgainWhenItIsResumed() throws Exception {
+    broker.start();
+    listen(broker.url(), "#");
+    MqttSink sink = sink(broker.url());
+    sink.getCamelContext().addRoutes(new RouteBuilder() {
+      @Override
+      public void configure() {
+        errorHandler(noErrorHandler());
+        from("direct:deliver").routeId("deliver").routePolicy(sink).bean(sink, "deliver");
+      }
+    });
+    sink.getCamelContext().start();
+    sink.deliver(batch(1, 1, i -> "d1"));
+    sink.getCamelContext().getRouteController().suspendRoute("deliver");
+    fails(sink, batch(2, 1, i -> "d1"), Kind.TRANSIENT, "error", "the route is stopping");
+    sink.getCamelContext().getRouteController().resumeRoute("deliver");
+    sink.getCamelContext().createProducerTemplate().sendBody("direct:deliver", batch(2, 1, i -> "d1"));
+    awaitGot(2);
+    assertEquals(2, connects("connected"));
+    assertEquals(1, meters.get("caravan.mqttclient.connected").gauge().value());
+  }
+
   @Test
   void haltedBrokerIsATimeoutAndItsOldConnectionsAreOfNoConsequence() throws Exception {
     broker.start();
