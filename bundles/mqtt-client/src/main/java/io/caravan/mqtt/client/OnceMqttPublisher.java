@@ -148,6 +148,7 @@ public final class OnceMqttPublisher extends ManagedMqttClient {
           Math.max(1, ackMs), TimeUnit.MILLISECONDS);
     } catch (java.util.concurrent.RejectedExecutionException e) {
       sent.settle("unknown", "the client was stopped before the broker acknowledged");
+      return;
     }
     if (sent.known.isDone()) {
       sent.timeout.cancel(false);

@@ -11,6 +11,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.vertx.mqtt.MqttEndpoint;
 import io.vertx.mqtt.messages.MqttPublishMessage;
 import io.vertx.mqtt.messages.codes.MqttPubAckReasonCode;
+import java.lang.reflect.Field;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.HashMap;
@@ -18,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutorService;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
@@ -165,6 +167,21 @@ class OnceMqttPublisherTest {
       context.getRouteController().stopRoute(context.getRoutes().get(0).getRouteId());
       assertEquals("unknown", stopped.get(10, TimeUnit.SECONDS), "the client was stopped");
       assertEquals("none", publisherAlone(), "and takes nothing any more");
+    }
+  }
+
+  /** Stopped between the hand-over to the connection and the begin of the time for its answer. */
+  @Test
+  void stoppedInBetweenIsUnknownAndNoError() throws Exception {
+    List<String> seen = new CopyOnWriteArrayList<>();
+    try (ScriptedBroker broker = new ScriptedBroker(0, (endpoint, message) -> seen.add(text(message)))) {
+      start(broker.url());
+      connected();
+      Field timer = OnceMqttPublisher.class.getDeclaredField("timer");
+      timer.setAccessible(true);
+      ((ExecutorService) timer.get(publisher)).shutdownNow();
+      assertEquals("unknown", evidence(1, LONG_MS, LONG_MS));
+      Until.true_("the broker has it", 10_000, () -> seen.size() == 1);
     }
   }
 
