@@ -68,7 +68,8 @@ import org.slf4j.LoggerFactory;
  * refused, batches of different ranges do not touch each other, and batches of one range carry {@code after}: one that
  * overtook another is a {@code gap}, one that came late has only rows that are there already. A message that overtakes
  * its own OPEN waits for it; one that waited in vain is lost, and therefore its session is ended as soon as it is there.
- * <li>Backpressure: with {@value #FRAMES_MAX} frames of one session being processed its socket is not read.
+ * <li>Backpressure: with {@value #FRAMES_MAX} frames of one session being processed its socket is not read. A peer that does not read:
+ * as long as its socket is full, answers to {@code stats} are left out, and more than {@value #UNREAD_MAX} pongs and credits end the session.
  * <li>A frame above the limit ends the session; the component would log it and go on.
  * </ul>
  *
@@ -87,6 +88,8 @@ public final class Sessions implements AutoCloseable {
 
     static final int FRAMES_MAX = 8;
     static final int UNWRITTEN_MAX = 4_194_304;
+    /** Answers that may follow one another on a socket that is full: more than any gateway causes that reads. */
+    static final int UNREAD_MAX = 1_000;
 
     private static final Logger LOG = LoggerFactory.getLogger(Sessions.class);
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -490,6 +493,16 @@ public final class Sessions implements AutoCloseable {
         GatewaysFile.Decision decision = gateways.decide(gateway, Listener.shown(socket.headers().getAll("Authorization"), socket.sslSession()));
         // The worker's context is the socket's: its consumer was called there.
         Session session = new Session(known, gateway, decision.used(), chain, socket, Vertx.currentContext(), replica.get());
+        // Before anything that waits for a disk. Vert.x has written the pong by then, whether or not the peer reads.
+        session.context.runOnContext(go -> {
+            if (!socket.isClosed()) {
+                socket.frameHandler(frame -> {
+                    if (frame.isPing()) {
+                        reads(session);
+                    }
+                });
+            }
+        });
         if (socket.query() != null) {
             refuse(session, "bad_frame", "the path must not have a query");
         } else if (!Frames.isId(gateway) || decision.refusal() != null) {
@@ -524,6 +537,34 @@ public final class Sessions implements AutoCloseable {
                 // Its hello is lost: both sides would wait for the other without end.
                 end(session, "not_current", "the cloud took longer than " + openWaitMs + " ms to take this connection, connect again");
             }
+        }
+    }
+
+    /**
+     * On the session's context, for each frame that nobody waits for to be written, so that nothing else bounds them.
+     *
+     * @return false: the session is over, or is ended now because too many of them wait
+     */
+    private boolean reads(Session session) {
+        if (session.socket.isClosed()) {
+            return false;
+        }
+        session.unread = full(session) ? session.unread + 1 : 0;
+        if (session.unread <= UNREAD_MAX) {
+            return true;
+        }
+        // Its pings would be answered until the closing timeout.
+        session.socket.pause();
+        end(session, "bad_frame", "the gateway does not read what it is answered: " + UNREAD_MAX + " frames wait for its socket");
+        return false;
+    }
+
+    /** @return whether what is written now would have to wait, or is lost */
+    private static boolean full(Session session) {
+        try {
+            return session.socket.writeQueueFull();
+        } catch (IllegalStateException closed) {
+            return true;
         }
     }
 
@@ -606,7 +647,11 @@ public final class Sessions implements AutoCloseable {
             @Override
             public void onDone(Exchange done) {
                 if (session.busy.decrementAndGet() == FRAMES_MAX / 2) {
-                    session.context.runOnContext(go -> session.socket.resume());
+                    session.context.runOnContext(go -> {
+                        if (session.unread <= UNREAD_MAX) {
+                            session.socket.resume();
+                        }
+                    });
                 }
             }
         });
@@ -688,14 +733,18 @@ public final class Sessions implements AutoCloseable {
         exchange.setVariable("frame", "hello");
     }
 
-    /** Answered at once, not when it is stored: the answer says what time it is, and nothing else. */
+    /** Answered at once, not when it is stored: the answer says what time it is, and nothing else. Behind other frames it would say it wrong. */
     private void stats(Session session, JsonNode frame) {
         if (session.logId == null || byGateway.get(session.gateway) != session) {
             return;
         }
         String answer = presence.stats(session.gateway, frame, System.currentTimeMillis());
-        if (answer != null && !session.socket.isClosed()) {
-            session.socket.writeTextMessage(answer);
+        if (answer != null) {
+            session.context.runOnContext(go -> {
+                if (!full(session)) {
+                    session.socket.writeTextMessage(answer);
+                }
+            });
         }
     }
 
@@ -740,7 +789,7 @@ public final class Sessions implements AutoCloseable {
         synchronized (session) {
             if (session.share == null && !session.ended) {
                 session.share = credits.join(more -> session.context.runOnContext(go -> {
-                    if (!session.socket.isClosed()) {
+                    if (reads(session)) {
                         session.socket.writeTextMessage("{\"type\":\"credit\",\"rows\":" + more + "}");
                     }
                 }));
@@ -843,6 +892,8 @@ public final class Sessions implements AutoCloseable {
         final AtomicBoolean over = new AtomicBoolean();
         /** Bytes of commands that the socket has not taken yet. */
         final AtomicLong unwritten = new AtomicLong();
+        /** Pongs and credits since the socket has been full; only on the context. */
+        int unread;
         volatile String logId;
         volatile String version;
         volatile Set<String> features = Set.of();

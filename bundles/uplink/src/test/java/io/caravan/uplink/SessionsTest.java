@@ -663,6 +663,80 @@ class SessionsTest {
         gateway.socket.resume();
     }
 
+    /** Vert.x answers a ping by itself and at once. */
+    @Test
+    void gateway_that_pings_and_does_not_read_is_ended() throws Exception {
+        Client gateway = welcomed();
+        gateway.socket.pause();
+        Buffer ping = Buffer.buffer(new byte[125]);
+        Throwable ended = null;
+        // The sockets' buffers take some MB of the answers.
+        for (int bytes = 0; ended == null && bytes < 60_000_000; bytes += 500 * ping.length()) {
+            for (int i = 1; i < 500; i++) {
+                gateway.socket.writePing(ping);
+            }
+            ended = gateway.socket.writePing(ping).toCompletionStage().handle((done, error) -> error).toCompletableFuture().get(20, TimeUnit.SECONDS);
+        }
+        gateway.socket.resume();
+        assertNotNull(ended, "the cloud went on answering");
+        assertEquals(1, refusals("bad_frame"));
+        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 0);
+    }
+
+    /** A gateway with commands under way, whose socket is full, and nearly ten seconds until it is closed for that. */
+    private Client stuck() throws Exception {
+        Client gateway = client();
+        gateway.text("{\"type\":\"hello\",\"protocol\":\"caravan.v1\",\"gateway_id\":\"gw-1\",\"log_id\":\"log\",\"version\":\"9\","
+            + "\"time_ms\":1,\"ranges\":[],\"features\":[\"command\",\"credit\"]}");
+        assertEquals("welcome", gateway.next().getString("type"));
+        await().atMost(Duration.ofSeconds(5)).until(() -> sessions().commandSessions().containsKey("gw-1"));
+        gateway.socket.pause();
+        String session = sessions().commandSessions().get("gw-1");
+        int id = 0;
+        CompletionStage<Void> last;
+        do {
+            last = send(session, id++);
+        } while (written(last));
+        // The first of them may be on its way in part.
+        for (int i = 0; i < 10; i++) {
+            send(session, id++);
+        }
+        return gateway;
+    }
+
+    /** Behind what waits it would come late and say nothing, and a gateway can ask for it as often as it likes. */
+    @Test
+    void stats_are_not_answered_as_long_as_the_socket_is_full() throws Exception {
+        Client gateway = stuck();
+        double before = cloud.meters.get("caravan.sessions.frames").counter().count();
+        for (int i = 1; i <= 200; i++) {
+            gateway.socket.writeTextMessage("{\"type\":\"stats\",\"number\":" + i + "}");
+        }
+        await().atMost(Duration.ofSeconds(6)).until(() -> cloud.meters.get("caravan.sessions.frames").counter().count() == before + 200 && inside() == 0);
+        gateway.socket.resume();
+        List<String> answers = new ArrayList<>();
+        for (JsonObject frame = gateway.next(); frame != null; frame = gateway.received.poll(1, TimeUnit.SECONDS)) {
+            if (!frame.getString("type").equals("command")) {
+                answers.add(frame.encode());
+            }
+        }
+        assertEquals(List.of(), answers);
+        gateway.text("{\"type\":\"stats\",\"number\":201}");
+        assertEquals(201, gateway.next().getInteger("number"), "answered again when it reads");
+    }
+
+    @Test
+    void gateway_that_asks_for_credit_and_does_not_read_is_ended() throws Exception {
+        Client gateway = stuck();
+        for (int i = 0; i < 5_000; i++) {
+            gateway.socket.writeTextMessage("{\"type\":\"backlog\",\"rows\":200}");
+            gateway.socket.writeTextMessage("{\"type\":\"backlog\",\"rows\":0}");
+        }
+        await().atMost(Duration.ofSeconds(20)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 0);
+        gateway.socket.resume();
+        assertEquals(1, refusals("bad_frame"));
+    }
+
     private CompletionStage<Void> send(String session, int id) {
         String text = command(id, 64_000);
         return sessions().command("gw-1", session, List.of(() -> text));
