@@ -513,6 +513,12 @@ public final class Sessions implements AutoCloseable {
             refuse(session, "store_unavailable", "too many gateways are connected");
         } else if (!audited("gateway.connect", session, "ok", Map.of("address", session.address, "credential", session.shown.toString()))) {
             refuse(session, "store_unavailable", "the audit log cannot be written");
+        } else if (socket.isClosed()) {
+            // It went while this waited: it must not take the place of a session that stands.
+            session.ended = true;
+            opened(session);
+            gone(session);
+            audited("gateway.disconnect", session, "ok", Map.of("address", session.address));
         } else {
             socket.exceptionHandler(error -> {
                 // A connection that broke is told by CLOSE.

@@ -265,6 +265,22 @@ class SessionsTest {
         welcomed();
     }
 
+    /** The disk of the audit log was slow, and the gateway has come back by another connection before. */
+    @Test
+    void a_connection_that_is_over_when_it_is_taken_replaces_nobody() throws Exception {
+        Client lives = welcomed();
+        CountDownLatch open = slowOpen();
+        Client late = client();
+        await().atMost(Duration.ofSeconds(10)).until(() -> inside() == 1);
+        late.socket.close();
+        late.closed.get(10, TimeUnit.SECONDS);
+        open.countDown();
+        await().atMost(Duration.ofSeconds(10)).until(() -> inside() == 0);
+        lives.binary(gzip(batch(1, 0, 1)));
+        assertEquals("ack", lives.next().getString("type"));
+        assertEquals(1, sessions().list().size());
+    }
+
     @Test
     void batch_is_acked_when_committed_and_stored_once() throws Exception {
         Client gateway = welcomed();
