@@ -399,6 +399,30 @@ class UplinkTest {
         assertEquals("open", events.poll(10, TimeUnit.SECONDS));
     }
 
+    /** Sixteen times 50 ms are the longest pause after a fight with another gateway of this id, and 1.6 s without one its end. */
+    @Test
+    void pauses_after_a_fight_end_with_a_session_that_held() throws Exception {
+        uplink(Map.of("reconnectMinMs", 10, "reconnectMaxMs", 50));
+        for (int fights = 1; fights <= 5; fights++) {
+            int now = fights;
+            await().atMost(Duration.ofSeconds(10)).until(() -> sockets.size() == now);
+            cloud().writeTextMessage("{\"type\":\"error\",\"reason\":\"replaced\",\"message\":\"m\"}");
+            cloud().close();
+        }
+        await().atMost(Duration.ofSeconds(10)).until(() -> sockets.size() == 6 && backoff() >= 0.4);
+        cloud().close();
+        await().atMost(Duration.ofSeconds(10)).until(() -> sockets.size() == 7);
+        assertTrue(backoff() >= 0.4, "a short one is no evidence: " + backoff());
+        await().during(Duration.ofMillis(1_800)).atMost(Duration.ofSeconds(10)).until(() -> sockets.size() == 7);
+        cloud().close();
+        await().atMost(Duration.ofSeconds(10)).until(() -> sockets.size() == 8);
+        assertTrue(backoff() <= 0.05, "paused for " + backoff() + " s");
+    }
+
+    private double backoff() {
+        return meters.get("caravan.uplink.backoff.seconds").gauge().value();
+    }
+
     private double count() {
         var counter = meters.find("caravan.uplink.connect.attempts").counter();
         return counter == null ? 0 : counter.count();

@@ -68,7 +68,8 @@ import org.slf4j.LoggerFactory;
  * and can be used, the connection is made anew at once; what cannot be used changes nothing while there is a connection.
  *
  * <p>Refusals: after 401, {@code not_authorized} or {@code replaced} the longest pause is made; each {@code replaced} in a row doubles it,
- * up to 16 times: two gateways with one id must not take each other's place as fast as they can.
+ * up to 16 times: two gateways with one id must not take each other's place as fast as they can. A session that held for twice the
+ * longest of these pauses shows that the other one does not come any more: that is forgotten.
  *
  * <p>This class is thread-safe.
  */
@@ -454,6 +455,8 @@ public final class Connection implements AutoCloseable {
         int flying;
         long underWay;
         String refused;
+        /** Another gateway took its place. */
+        boolean displaced;
         String failure;
         long openedAt;
         final ClockOffset clock = new ClockOffset();
@@ -648,7 +651,8 @@ public final class Connection implements AutoCloseable {
                 waitLong = reason.equals("not_authorized");
                 if (reason.equals("replaced")) {
                     // One that held for long was no fight: the other one came once.
-                    replaced = System.nanoTime() - openedAt > 2_000_000L * (options.reconnectMaxMs << REPLACED_MAX) ? 1 : replaced + 1;
+                    replaced = heldLong() ? 1 : replaced + 1;
+                    displaced = true;
                     LOG.error("uplink [{}] another gateway connected with this id: if it happens again, two gateways have the same gateway.id"
                         + " and credential; give one of them its own (uplink:add)", options.name);
                 }
@@ -865,10 +869,18 @@ public final class Connection implements AutoCloseable {
                 if (System.nanoTime() - openedAt >= options.reconnectMaxMs * 1_000_000) {
                     failures = 0;
                 }
+                if (!displaced && heldLong()) {
+                    replaced = 0;
+                }
                 emit("close", session, null, () -> { });
             }
             open = false;
             shut(ours);
+        }
+
+        /** @return whether another gateway with this id would have come back meanwhile, even after the longest pause it makes */
+        private boolean heldLong() {
+            return System.nanoTime() - openedAt > 2_000_000L * (options.reconnectMaxMs << REPLACED_MAX);
         }
 
         /** Says goodbye if there is somebody to say it to, then closes the client, then lets the next attempt begin. */
