@@ -108,6 +108,35 @@ class CommandRoutesTest {
   }
 
   @Test
+  void whatBeganAtAGatewayIsNotHandedDownToIt() throws Exception {
+    Wall wall = new Wall();
+    try (Cloud cloud = Cloud.start(dir, wall, Map.of(), "command.resend.ms", "600000")) {
+      cloud.gateway("gw-1");
+      for (String id : List.of("lan", "over")) {
+        cloud.inbox("gw-1", "command", "lock-1", Cloud.event(id, 1, "ACCEPTED", ",\"name\":\"unlock\",\"arguments\":{},\"origin\":\"shell\",\"issued_by\":\"otto\","
+            + "\"created_at_ms\":7,\"expires_at_ms\":" + (id.equals("over") ? wall.ms - 1 : wall.ms + 60_000)));
+      }
+      applied(cloud);
+      cloud.connect("gw-1", "s1");
+      pass(cloud);
+      // While they are open there is nothing to do, and nobody waits for the store.
+      try (Connection holder = cloud.caravan.bean("writer", DataSource.class).orElseThrow().getConnection()) {
+        holder.setAutoCommit(false);
+        try (Statement lock = holder.createStatement()) {
+          lock.execute(cloud.caravan.context().resolvePropertyPlaceholders("{{sql.command.lock}}"));
+        }
+        cloud.desk().pass().toCompletableFuture().get(10, TimeUnit.SECONDS);
+        holder.rollback();
+      }
+      assertEquals(1, submit(cloud, "c1").command().transmissions(), "nothing is before it");
+      cloud.connect("gw-1", "s2");
+      await().until(() -> cloud.net.sent.size() == 2);
+      assertEquals(List.of("c1", "c1"), cloud.net.ids());
+      assertEquals("0|0", cloud.one("SELECT min(transmissions), max(transmissions) FROM command WHERE origin = 'shell'"));
+    }
+  }
+
+  @Test
   void aGatewayThatGetsOnIsNotHandedTheSameAgain() throws Exception {
     Wall wall = new Wall();
     try (Cloud cloud = Cloud.start(dir, wall, Map.of())) {

@@ -55,8 +55,9 @@ public final class Desk implements CommandDesk, AutoCloseable {
   private static final long STOP_MS = 10_000;
   private static final String CANCELS = "SELECT gateway_id, command_id, cancel_requested_by FROM command WHERE final_at_ms IS NULL"
       + " AND cancel_requested_at_ms IS NOT NULL ORDER BY gateway_id, seq LIMIT 10000";
-  private static final String UNSENT =
-      "SELECT DISTINCT gateway_id FROM command WHERE final_at_ms IS NULL AND transmissions = 0 ORDER BY gateway_id";
+  /** Neither handed over nor spoken of by the gateway: what began there, or what it was handed before this store was restored, it has. */
+  private static final String NEW = "transmissions = 0 AND gateway_revision = 0";
+  private static final String UNSENT = "SELECT DISTINCT gateway_id FROM command WHERE final_at_ms IS NULL AND " + NEW + " ORDER BY gateway_id";
 
   private sealed interface Work {
     CompletableFuture<?> stage();
@@ -357,7 +358,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
   /** Whether a pass would find something to do; on the reader, so that an idle cloud does not write. */
   private boolean due(long now) throws SQLException {
     try (Connection connection = reader.getConnection()) {
-      if (exists(connection, "SELECT 1 FROM command WHERE final_at_ms IS NULL AND transmissions = 0 AND expires_at_ms <= ? LIMIT 1", now)) {
+      if (exists(connection, "SELECT 1 FROM command WHERE final_at_ms IS NULL AND " + NEW + " AND expires_at_ms <= ? LIMIT 1", now)) {
         return true;
       }
       if (now - silenceLookedAt >= SILENCE_LOOK_MS || now < silenceLookedAt || silenceLookedAt == Long.MIN_VALUE) {
@@ -521,7 +522,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
       Boolean known = direct.get(gatewayId);
       if (known == null) {
         known = exists("SELECT 1 FROM gateway WHERE gateway_id = ? AND session_id = ?", gatewayId, lane.session)
-            && !exists("SELECT 1 FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND transmissions = 0 LIMIT 1", gatewayId);
+            && !exists("SELECT 1 FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND " + NEW + " LIMIT 1", gatewayId);
         direct.put(gatewayId, known);
       }
       return known;
@@ -556,8 +557,8 @@ public final class Desk implements CommandDesk, AutoCloseable {
 
     /** Ends those whose time is over: EXPIRED where the gateway cannot have it, else it is not known what became of it. */
     void end() throws SQLException {
-      finish("SELECT seq, gateway_id, command_id, device_id FROM command WHERE final_at_ms IS NULL AND transmissions = 0"
-          + " AND gateway_revision = 0 AND expires_at_ms <= ? ORDER BY seq", now, "EXPIRED", "expired",
+      finish("SELECT seq, gateway_id, command_id, device_id FROM command WHERE final_at_ms IS NULL AND " + NEW
+          + " AND expires_at_ms <= ? ORDER BY seq", now, "EXPIRED", "expired",
           "the gateway did not connect before its time was over");
       finish("SELECT seq, gateway_id, command_id, device_id FROM command WHERE " + words.silent + " ORDER BY seq", now - silence(),
           "INDETERMINATE", "gateway_silent", "the gateway may have it and has not said what became of it");
@@ -612,7 +613,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
         }
         int count;
         if (lane.swept) {
-          count = unsent.contains(gatewayId) ? hand(gatewayId, lane, "transmissions = 0", 0, Long.MIN_VALUE) : 0;
+          count = unsent.contains(gatewayId) ? hand(gatewayId, lane, NEW, 0, Long.MIN_VALUE) : 0;
         } else {
           count = hand(gatewayId, lane, "gateway_revision = 0", lane.sweptTo, lane.sweepBefore);
           if (count < CHUNK) {
