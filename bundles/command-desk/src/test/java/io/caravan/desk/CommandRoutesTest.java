@@ -262,6 +262,29 @@ class CommandRoutesTest {
   }
 
   @Test
+  void aClockThatIsSetBackGivesNobodyMoreTimeAndKeepsNobodyWaiting() throws Exception {
+    Wall wall = new Wall();
+    try (Cloud cloud = Cloud.start(dir, wall, Map.of())) {
+      cloud.gateway("gw-1");
+      submit(cloud, "c1");
+      wall.ms -= 3_600_000;
+      cloud.connect("gw-1", "s1");
+      await().until(() -> cloud.net.sent.size() == 1);
+      cloud.net.onItsWay = () -> wall.ms -= 3_600_000;
+      submit(cloud, "c2");
+      cloud.net.onItsWay = () -> { };
+      // At once, as nobody knows how long it has been, and from then on as ever.
+      await().until(() -> cloud.net.sent.size() == 4);
+      pass(cloud);
+      assertEquals(4, cloud.net.sent.size());
+      wall.ms += 10_000;
+      await().until(() -> cloud.net.sent.size() == 6);
+      assertEquals(List.of("c1", "c2", "c1", "c2", "c1", "c2"), cloud.net.ids());
+      assertTrue(cloud.net.sent.stream().allMatch(c -> c.get("ttl_ms").asLong() == 60_000), cloud.net.sent.toString());
+    }
+  }
+
+  @Test
   void aPageOfCommandsHasNotMoreBytesThanItMay() throws Exception {
     String path = "/api/v1/devices/gw-1/lock-1/commands";
     try (Cloud cloud = Cloud.start(dir, "api.rows.bytes", "65536", "command.max.bytes", "60000").gateway("gw-1")) {

@@ -87,15 +87,24 @@ public final class Desk implements CommandDesk, AutoCloseable {
     Lane(String session) {
       this.session = session;
     }
+
+    /** @return whether it is time to look again at what the gateway has not spoken of, or the clock was set back since the last time */
+    boolean again(long now, long resendMs) {
+      return now >= againAt || now < againAt - resendMs;
+    }
   }
 
   /** What leaves once the transaction is committed. */
   private record Parcel(String gatewayId, Lane lane, List<Frame> commands, Map<String, List<String>> cancels) {}
 
-  /** A command but for what is left of its time, which goes on while it waits for the commit and for its socket. */
-  private record Frame(String head, long expiresAtMs) {
+  /**
+   * A command but for what is left of its time, which goes on while it waits for the commit and for its socket.
+   *
+   * @param ttlMs what it was given in all: never more is left of it, also by a clock that is behind the one it was accepted by
+   */
+  private record Frame(String head, long expiresAtMs, long ttlMs) {
     String text(long nowMs) {
-      return head + Math.max(0, expiresAtMs - nowMs) + "}";
+      return head + Math.max(0, Math.min(expiresAtMs - nowMs, ttlMs)) + "}";
     }
   }
 
@@ -369,7 +378,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
       }
       for (Map.Entry<String, Lane> entry : lanes.entrySet()) {
         Lane lane = entry.getValue();
-        if (lane.underWay.get() < UNDER_WAY && (!lane.swept || now >= lane.againAt)) {
+        if (lane.underWay.get() < UNDER_WAY && (!lane.swept || lane.again(now, resend()))) {
           return true;
         }
       }
@@ -406,6 +415,10 @@ public final class Desk implements CommandDesk, AutoCloseable {
 
   private long silence() {
     return config.getLong("command.silence.ms");
+  }
+
+  private long resend() {
+    return config.getLong("command.resend.ms");
   }
 
   /** One transaction. */
@@ -491,7 +504,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
       event(c.gatewayId(), c.id(), c.deviceId(), "ACCEPTED", null, null);
       if (goes) {
         parcel(c.gatewayId(), lane).commands.add(frame(c.id(), c.deviceId(), c.name(), c.arguments(), c.units(), c.precondition(),
-            c.expiresAtMs(), c.issuedBy(), c.traceContext()));
+            c.expiresAtMs(), c.expiresAtMs() - c.createdAtMs(), c.issuedBy(), c.traceContext()));
       }
       Command kept = load(c.gatewayId(), c.id());
       return () -> {
@@ -604,12 +617,13 @@ public final class Desk implements CommandDesk, AutoCloseable {
           continue;
         }
         String gatewayId = entry.getKey();
-        if (lane.swept && now >= lane.againAt && getsOn(gatewayId, lane)) {
-          lane.againAt = now + config.getLong("command.resend.ms");
-        } else if (lane.swept && now >= lane.againAt) {
+        boolean again = lane.swept && lane.again(now, resend());
+        if (again && getsOn(gatewayId, lane)) {
+          lane.againAt = now + resend();
+        } else if (again) {
           lane.swept = false;
           lane.sweptTo = 0;
-          lane.sweepBefore = now - config.getLong("command.resend.ms");
+          lane.sweepBefore = now - resend();
         }
         int count;
         if (lane.swept) {
@@ -619,7 +633,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
           if (count < CHUNK) {
             lane.swept = true;
             getsOn(gatewayId, lane);
-            lane.againAt = now + config.getLong("command.resend.ms");
+            lane.againAt = now + resend();
             lane.asked.clear();
           }
         }
@@ -644,16 +658,19 @@ public final class Desk implements CommandDesk, AutoCloseable {
       return lane.oldestSilent != before || before == 0;
     }
 
-    /** @return how many were taken */
+    /**
+     * @param sentBefore what was handed over later than that, by a clock that is not ahead of now, is not taken
+     * @return how many were taken
+     */
     private int hand(String gatewayId, Lane lane, String which, long after, long sentBefore) throws SQLException {
       int count = 0;
       List<Object[]> taken = new ArrayList<>();
       try (ResultSet row = sql("SELECT seq, command_id, device_id, name, arguments, units, precondition, expires_at_ms, issued_by,"
-          + " trace_context, cancel_requested_at_ms FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND " + which
-          + " AND seq > ? AND (transmissions = 0 OR transmitted_at_ms <= ?)"
+          + " trace_context, cancel_requested_at_ms, created_at_ms FROM command WHERE gateway_id = ? AND final_at_ms IS NULL AND " + which
+          + " AND seq > ? AND (transmissions = 0 OR transmitted_at_ms <= ? OR transmitted_at_ms > ?)"
           // The gateway has a newer connection, here or at another replica: they are that one's.
           + " AND EXISTS (SELECT 1 FROM gateway g WHERE g.gateway_id = command.gateway_id AND g.session_id = ?)"
-          + " ORDER BY seq LIMIT " + CHUNK, gatewayId, after, sentBefore, lane.session).executeQuery()) {
+          + " ORDER BY seq LIMIT " + CHUNK, gatewayId, after, sentBefore, now, lane.session).executeQuery()) {
         List<Frame> commands = new ArrayList<>();
         while (row.next()) {
           count++;
@@ -662,7 +679,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
           // What is over, or not wanted any more, is sent to be told what the gateway knows; what it does not know it must not do.
           long expiresAtMs = row.wasNull() ? row.getLong(8) : 0;
           commands.add(frame(row.getString(2), row.getString(3), row.getString(4), row.getString(5), row.getString(6), row.getString(7),
-              expiresAtMs, row.getString(9), row.getString(10)));
+              expiresAtMs, row.getLong(8) - row.getLong(12), row.getString(9), row.getString(10)));
           taken.add(new Object[] {row.getLong(1)});
         }
         if (count > 0) {
@@ -718,7 +735,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
   }
 
   private static Frame frame(String id, String deviceId, String name, String arguments, String units, String precondition, long expiresAtMs,
-      String issuedBy, String traceContext) {
+      long ttlMs, String issuedBy, String traceContext) {
     ObjectNode node = Rules.JSON.createObjectNode().put("id", id).put("device_id", deviceId).put("name", name);
     node.putRawValue("arguments", new RawValue(arguments));
     if (units != null) {
@@ -732,7 +749,7 @@ public final class Desk implements CommandDesk, AutoCloseable {
       node.put("trace_context", traceContext);
     }
     String text = Views.text(node);
-    return new Frame(text.substring(0, text.length() - 1) + ",\"ttl_ms\":", expiresAtMs);
+    return new Frame(text.substring(0, text.length() - 1) + ",\"ttl_ms\":", expiresAtMs, ttlMs);
   }
 
   @Override
