@@ -1042,8 +1042,10 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
       return;
     }
     Way way = reach(entry.deviceId);
+    // A precondition that does not hold now, as after the first one did its work: it may be out there, so that is no rejection.
     if (way == Way.NONE || line.inFlight >= settings.window() || line.blockedUntil > turn.monoMs() || capability == null
-        || !settings.unsafe().contains("ignore-budget") && budgets.exceeded(turn, entry, capability, 0) != null) {
+        || !settings.unsafe().contains("ignore-budget") && budgets.exceeded(turn, entry, capability, 0) != null
+        || entry.precondition != null && precondition(turn, entry) != null) {
       later(entry, Math.max(turn.monoMs() + 1, Math.min(turn.monoMs() + POLL_MS, entry.deadlineMono)));
     } else {
       send(turn, line, entry, way);

@@ -817,6 +817,31 @@ class CommandEngineTest {
     assertEquals("REJECTED precondition_failed 0", box.state("b"));
   }
 
+  @Test
+  void aPreconditionIsCheckedEachTimeItIsPublished() throws Exception {
+    String closed = "{\"reported\":{\"type\":\"object\",\"required\":[\"door\"],\"properties\":{\"door\":{\"const\":\"closed\"}}}}";
+    box.at = Evidence.UNKNOWN;
+    reported("{\"door\":\"closed\"}", box.clocks.wallMs());
+    box.submit(new Request("c1", "d1", "led", null, null, closed, 10_000L, "cloud", "ann", null));
+    box.engine.pass();
+    box.advance(1_000);
+    assertEquals(List.of("c1", "c1"), box.ids(), "while it holds");
+    reported("{\"door\":\"open\"}", box.clocks.wallMs());
+    for (int i = 0; i < 5; i++) {
+      box.advance(1_000);
+    }
+    assertEquals("QUEUED 2", box.state("c1"), "not again, and not rejected: it may be out there");
+    reported("{\"door\":\"closed\"}", box.clocks.wallMs());
+    box.advance(1_000);
+    assertEquals("QUEUED 3", box.state("c1"));
+    reported("{\"door\":\"open\"}", box.clocks.wallMs());
+    for (int i = 0; i < 5; i++) {
+      box.advance(1_000);
+    }
+    assertEquals("INDETERMINATE no_evidence 3", box.state("c1"));
+    assertEquals(3, box.sent.size());
+  }
+
   private Status kept(Request request) throws Exception {
     box.submit(request);
     box.engine.pass();
