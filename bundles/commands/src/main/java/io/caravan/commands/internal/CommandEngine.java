@@ -77,6 +77,8 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
   private static final long BACKOFF_MAX_MS = 5_000;
   /** An outcome may be on its way when its time is over. */
   private static final long OUTCOME_GRACE_MS = 2_000;
+  /** For routes of control commands that come later than this bundle. */
+  private static final long CONTROL_GRACE_MS = 60_000;
   private static final int TEXT_MAX = 500;
   private static final int RESULT_MAX = 32_768;
   private static final int KEPT_ARGUMENTS = 1_024;
@@ -152,6 +154,7 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
   /** Memory has what is to be written although nothing happened. */
   private boolean rebased;
   private boolean first = true;
+  private long startedMono;
   private long nextPoll;
   private long nextTidy;
   private long finals;
@@ -183,8 +186,9 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
   /** @throws SQLException the store cannot be read now; nothing runs then */
   public void start(Capabilities capabilities) throws SQLException {
     this.capabilities = capabilities;
-    nextPoll = time.monoMs();
-    nextTidy = nextPoll;
+    startedMono = time.monoMs();
+    nextPoll = startedMono;
+    nextTidy = startedMono;
     reload();
     meters.gauge("caravan.command.open", "Commands that are not final", () -> openCount);
     meters.gauge("caravan.command.waiting", "Commands that wait for their device", () -> waitingCount);
@@ -1182,11 +1186,13 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
             line.waiting.put(entry.seq, entry);
           }
           line.blockedUntil = turn.monoMs() + BLOCKED_MS;
+          unanswerable(turn, entry, outcome);
         }
         default -> {
           LOG.debug("command [{}]: {}", entry.id, outcome.detail());
           if (GATEWAY.equals(entry.deviceId)) {
             line.blockedUntil = turn.monoMs() + BLOCKED_MS;
+            unanswerable(turn, entry, outcome);
           }
         }
       }
@@ -1196,6 +1202,17 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
     }
     if (line.open == 0 && line.inFlight == 0) {
       lines.remove(line.deviceId);
+    }
+  }
+
+  /** Ends a command of the gateway itself that was begun, and whose outcome nobody can say however often it is asked for. */
+  private void unanswerable(Transaction turn, Entry entry, Outcome outcome) {
+    if (GATEWAY.equals(entry.deviceId) && entry.attempts > 1 && entry.unproven()) {
+      // Not only by its own time: after a long stop it must have been asked for.
+      long own = Math.max(entry.deadlineMono, (entry.attemptedMono == null ? 0 : entry.attemptedMono) + entry.timeoutMs);
+      if (turn.monoMs() >= Math.max(own, startedMono) + CONTROL_GRACE_MS) {
+        change(turn, entry, Status.INDETERMINATE, "restarted", cut("it was begun, and how it ended cannot be asked for: " + outcome.detail(), TEXT_MAX));
+      }
     }
   }
 

@@ -909,6 +909,34 @@ class CommandEngineTest {
     assertEquals("SUCCEEDED 3", box.state("often"));
   }
 
+  @Test
+  void aGatewaysOneThatWasBegunAndThatNoRouteAnswersEnds() throws Exception {
+    box.submit(EngineBox.request("often", "gateway", "led", 1_000));
+    box.submit(EngineBox.request("next", "gateway", "led", 3_000_000));
+    box.engine.pass();
+    box.close();
+    box.clocks.mono.addAndGet(3_600_000 - 1_000_000);
+    box.clocks.wall.addAndGet(3_600_000 - 1_000_000);
+    box.sent.clear();
+    box.at = Evidence.NONE;
+    box.open();
+    box.engine.pass();
+    for (int i = 0; i < 59; i++) {
+      box.advance(1_000);
+    }
+    assertTrue(box.state("often").startsWith("QUEUED "), "its time is over for long, and a route may come a minute after the start: " + box.state("often"));
+    for (int i = 0; i < 5; i++) {
+      box.advance(1_000);
+    }
+    assertTrue(box.state("often").startsWith("INDETERMINATE restarted "), box.state("often"));
+    assertEquals("QUEUED 0", box.state("next"), "never begun: waits for its time");
+    int asked = box.ids().stream().filter("often"::equals).toList().size();
+    box.at = Evidence.DELIVERED;
+    box.advance(2_000);
+    assertEquals("next", box.last().publication().commandId(), "and holds up nobody any more");
+    assertEquals(asked, box.ids().stream().filter("often"::equals).toList().size());
+  }
+
   // ---- lists and retention
 
   @Test
