@@ -19,8 +19,10 @@ final class Budgets {
   /** From the time that is in the store until it was really published. */
   private static final long SLACK_MS = 1_000;
   private static final int ROWS = 1_000;
+  /** What {@link #at} reads. */
+  static final String COLUMNS = "os_boot_id, attempts, attempted_mono_ms, answer_until_mono_ms - timeout_ms";
   // By seq and not by time: seq is the order of publication, the wall clock need not be.
-  private static final String SELECT = "SELECT os_boot_id, attempts, attempted_mono_ms, answer_until_mono_ms - timeout_ms FROM command"
+  private static final String SELECT = "SELECT " + Budgets.COLUMNS + " FROM command"
       + " INDEXED BY command_device WHERE device_id = ? AND name = ? AND attempts > 0 ORDER BY seq DESC LIMIT " + ROWS;
 
   private final Map<String, Window> windows = new HashMap<>();
@@ -83,18 +85,40 @@ final class Budgets {
       select.setString(2, entry.name);
       try (ResultSet row = select.executeQuery()) {
         while (row.next()) {
-          int attempts = row.getInt(2);
-          // Of another start of the machine: not later than this one's, whatever the wall clock says.
-          long at = !bootId.equals(row.getString(1)) ? 0 : Math.max(row.getLong(3), attempts > 1 ? row.getLong(4) : 0) + SLACK_MS;
-          at = row.getObject(3) == null ? turn.monoMs() : at; // salvaged: it may have been, and nobody knows when
-          for (int i = 0; i < attempts; i++) {
-            window.add(Math.min(at, turn.monoMs()));
+          long at = at(row, turn.monoMs());
+          for (int i = row.getInt(2); i > 0; i--) {
+            window.add(at);
           }
         }
       }
       windows.put(key, window);
     }
     return window;
+  }
+
+  /** @return when a row, whose first columns are {@link #COLUMNS}, counts as published */
+  private long at(ResultSet row, long mono) throws SQLException {
+    if (row.getObject(3) == null) {
+      return mono; // salvaged: it may have been, and nobody knows when
+    }
+    // Of another start of the machine: not later than this one's, whatever the wall clock says.
+    return Math.min(mono, !bootId.equals(row.getString(1)) ? 0 : Math.max(row.getLong(3), row.getInt(2) > 1 ? row.getLong(4) : 0) + SLACK_MS);
+  }
+
+  /**
+   * Whether a row must stay, because it would be missing when the store is read the next time.
+   *
+   * @param row first {@link #COLUMNS}
+   */
+  boolean counts(ResultSet row, List<Budget> budgets, long mono) throws SQLException {
+    if (row.getInt(2) > 0) {
+      for (Budget budget : budgets) {
+        if (at(row, mono) > mono - budget.perMs()) {
+          return true;
+        }
+      }
+    }
+    return false;
   }
 
   private static String key(Entry entry) {

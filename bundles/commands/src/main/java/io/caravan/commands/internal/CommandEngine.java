@@ -73,6 +73,8 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
   private static final long BLOCKED_MS = 1_000;
   private static final long TIDY_MS = 60_000;
   private static final int TIDY_ROWS = 300;
+  /** Looked at for that. */
+  private static final int TIDY_SCAN_ROWS = 2_000;
   private static final long BACKOFF_MIN_MS = 100;
   private static final long BACKOFF_MAX_MS = 5_000;
   /** An outcome may be on its way when its time is over. */
@@ -157,6 +159,9 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
   private long startedMono;
   private long nextPoll;
   private long nextTidy;
+  /** Up to here, in the order of their end, nothing of what are too many may be deleted yet; 0: not known. */
+  private long thinnedMs;
+  private long thinnedSeq;
   private long finals;
   private long backoff;
   private volatile String failure = "";
@@ -675,6 +680,8 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
         finals = row.getLong(2);
       }
     }
+    thinnedMs = 0;
+    thinnedSeq = 0;
     open.clear();
     lines.clear();
     agenda.clear();
@@ -1292,18 +1299,55 @@ public final class CommandEngine implements Commands, Turns, AutoCloseable {
     old.setString(2, time.bootId());
     old.setLong(3, turn.monoMs() - now.keepMs());
     int deleted = old.executeUpdate();
+    boolean more = deleted > 0;
     if (finals - deleted > now.keepRows()) {
-      // Too many: those that cannot be carried out any more though they come again, because their time is over.
-      PreparedStatement many = turn.statement("DELETE FROM command WHERE seq IN (SELECT seq FROM command WHERE final_at_ms IS NOT NULL"
-          + " AND expires_at_ms < ? AND (os_boot_id <> ? OR deadline_mono_ms < ?) ORDER BY final_at_ms LIMIT ?)");
-      many.setLong(1, turn.nowMs());
-      many.setString(2, time.bootId());
-      many.setLong(3, turn.monoMs());
-      many.setLong(4, Math.min(TIDY_ROWS, finals - deleted - now.keepRows()));
-      deleted += many.executeUpdate();
+      List<Long> many = new ArrayList<>();
+      more |= surplus(turn, Math.min(TIDY_ROWS, finals - deleted - now.keepRows()), many);
+      PreparedStatement delete = turn.statement("DELETE FROM command WHERE seq = ?");
+      for (long seq : many) {
+        delete.setLong(1, seq);
+        deleted += delete.executeUpdate();
+      }
     }
     finals -= deleted;
-    nextTidy = turn.monoMs() + (deleted > 0 ? 50 : TIDY_MS);
+    nextTidy = turn.monoMs() + (more ? 50 : TIDY_MS);
+  }
+
+  /**
+   * Chooses of too many final ones the oldest that cannot be carried out any more though they come again, because their time is over,
+   * and that no budget counts: after a restart, or a transaction that failed, nobody else knows of their publication.
+   *
+   * @param most  of them at a time
+   * @param found gets their seq
+   * @return whether there may be more, so that it is worth to go on soon
+   */
+  private boolean surplus(Transaction turn, long most, List<Long> found) throws SQLException {
+    PreparedStatement oldest = turn.statement("SELECT " + Budgets.COLUMNS + ", device_id, name, seq, final_at_ms FROM command WHERE final_at_ms >= ?1"
+        + " AND (final_at_ms > ?1 OR seq > ?2) AND expires_at_ms < ?3 AND (os_boot_id <> ?4 OR deadline_mono_ms < ?5)"
+        + " ORDER BY final_at_ms, seq LIMIT " + TIDY_SCAN_ROWS);
+    oldest.setLong(1, thinnedMs);
+    oldest.setLong(2, thinnedSeq);
+    oldest.setLong(3, turn.nowMs());
+    oldest.setString(4, time.bootId());
+    oldest.setLong(5, turn.monoMs());
+    int looked = 0;
+    try (ResultSet row = oldest.executeQuery()) {
+      while (found.size() < most && row.next()) {
+        looked++;
+        thinnedMs = row.getLong(8);
+        thinnedSeq = row.getLong(7);
+        Capability capability = capabilities.find(row.getString(5), row.getString(6)).orElse(null);
+        if (capability == null || !budgets.counts(row, capability.budgets(), turn.monoMs())) {
+          found.add(thinnedSeq);
+        }
+      }
+    }
+    if (found.isEmpty() && looked == TIDY_SCAN_ROWS) {
+      return true; // behind these the next time
+    }
+    thinnedMs = 0; // else from the oldest again: what was kept may be deletable by then
+    thinnedSeq = 0;
+    return !found.isEmpty();
   }
 
   private static String cut(String text, int max) {

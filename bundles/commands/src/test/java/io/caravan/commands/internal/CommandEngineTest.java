@@ -982,4 +982,50 @@ class CommandEngineTest {
     assertTrue(box.engine.find("c0").isEmpty());
     assertTrue(box.engine.find("c200").isPresent());
   }
+
+  @Test
+  void ofTooManyFinishedOnesThoseStayThatABudgetCounts() throws Exception {
+    box.at = Evidence.DELIVERED;
+    box.declared.put("unlock", new Capability(false, 5_000, true, List.of(new Budget(3, 3_600_000))));
+    for (String name : List.of("unlock", "relay")) {
+      for (int i = 0; i < 3; i++) {
+        box.submit(EngineBox.request(name + i, "d1", name, 1_000));
+        box.answer("d1", name + i, "succeeded");
+      }
+    }
+    List<Request> many = IntStream.range(0, 4_000).mapToObj(i -> EngineBox.request("c" + i, "d1", "fly", 2_000)).toList();
+    EngineBox.get(box.engine.submit(many));
+    box.advance(70_000);
+    for (int i = 0; i < 15; i++) {
+      box.advance(100);
+    }
+    assertEquals(List.of("1000"), box.rows("SELECT count(*) FROM command"));
+    assertEquals(List.of("unlock0", "unlock1", "unlock2"), box.rows("SELECT command_id FROM command WHERE attempts > 0 ORDER BY seq"));
+    box.failAt.set(1);
+    assertThrows(ExecutionException.class, () -> box.submit("x", "d1", "relay"));
+    assertEquals(List.of("budget_exceeded"), reasons("a"), "read again from the store");
+    box.restart();
+    assertEquals(List.of("budget_exceeded"), reasons("b"));
+    box.advance(3_600_000);
+    assertEquals(List.of("null"), reasons("c"));
+    EngineBox.get(box.engine.submit(IntStream.range(0, 100).mapToObj(i -> EngineBox.request("e" + i, "d1", "fly", 2_000)).toList()));
+    for (int i = 0; i < 3; i++) {
+      box.advance(60_000);
+    }
+    assertEquals(List.of("0"), box.rows("SELECT count(*) FROM command WHERE command_id LIKE 'unlock%'"), "when it counts them no more, they go");
+    assertEquals(List.of("1000"), box.rows("SELECT count(*) FROM command WHERE final_at_ms IS NOT NULL"));
+  }
+
+  @Test
+  void manyThatABudgetCountsHideNoneThatMayGo() throws Exception {
+    EngineBox.get(box.engine.submit(IntStream.range(0, 2_100).mapToObj(i -> EngineBox.request("p" + i, "d1", "fly", 1_000)).toList()));
+    box.execute("UPDATE command SET name = 'unlock', attempts = 1, attempted_mono_ms = " + (box.clocks.monoMs() + 50_000));
+    EngineBox.get(box.engine.submit(IntStream.range(0, 700).mapToObj(i -> EngineBox.request("c" + i, "d1", "fly", 1_000)).toList()));
+    box.advance(70_000);
+    for (int i = 0; i < 10; i++) {
+      box.advance(100);
+    }
+    assertEquals(List.of("2100"), box.rows("SELECT count(*) FROM command WHERE command_id LIKE 'p%'"));
+    assertEquals(List.of("0"), box.rows("SELECT count(*) FROM command WHERE command_id LIKE 'c%'"));
+  }
 }
