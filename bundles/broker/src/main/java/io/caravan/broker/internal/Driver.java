@@ -74,10 +74,13 @@ public final class Driver implements AutoCloseable {
   private volatile String trouble = "not started yet";
   private volatile Set<String> unset = Set.of();
 
+  // Set on the loop's thread, and ended by close() although that may be stuck: whoever sets one looks at closed afterwards.
+  private volatile AutoCloseable subscription;
+  private volatile ControlMqttClient client;
+  private volatile boolean closed;
+
   // Of the loop's thread.
   private Devices devices;
-  private AutoCloseable subscription;
-  private ControlMqttClient client;
   private Control control;
   private long reconciledAt = System.nanoTime();
   private long askedAt = System.nanoTime() - ASK_AGAIN_NS;
@@ -109,18 +112,11 @@ public final class Driver implements AutoCloseable {
     return settings.url();
   }
 
+  /** Waits up to 5 s for what is being done. The connection is ended afterwards in any case, and none is made any more. */
   @Override
   public void close() {
+    loop.shutdown();
     try {
-      run(() -> {
-        if (subscription != null) {
-          subscription.close();
-        }
-        if (client != null) {
-          client.stop();
-        }
-      });
-      loop.shutdown();
       if (!loop.awaitTermination(CLOSE_S, TimeUnit.SECONDS)) {
         loop.shutdownNow();
       }
@@ -128,8 +124,26 @@ public final class Driver implements AutoCloseable {
       loop.shutdownNow();
       Thread.currentThread().interrupt();
     }
+    end();
     meters.close();
     tokens.clear();
+  }
+
+  /** Not on the loop, which may be stuck: a client that is left behind would connect for ever, against the next one with its id. */
+  private void end() {
+    closed = true;
+    AutoCloseable heard = subscription;
+    if (heard != null) {
+      try {
+        heard.close();
+      } catch (Exception e) {
+        LOG.debug("The subscription to the registry", e);
+      }
+    }
+    ControlMqttClient connected = client;
+    if (connected != null) {
+      connected.stop();
+    }
   }
 
   // ---- what happens
@@ -222,6 +236,7 @@ public final class Driver implements AutoCloseable {
         subscription.close();
       }
       subscription = now.onChange(this::changed);
+      goOn();
       devices = now;
       reconcileNow.set(true);
     }
@@ -245,7 +260,16 @@ public final class Driver implements AutoCloseable {
       control = new Control((topic, payload) -> made.publish(topic, new MqttMessage(payload)));
       made.start();
       client = made;
+      goOn();
       trouble("not connected yet");
+    }
+  }
+
+  /** @throws IllegalStateException it was closed meanwhile; what was opened is closed again */
+  private void goOn() {
+    if (closed) {
+      end();
+      throw new IllegalStateException("the driver of the broker is closed");
     }
   }
 

@@ -15,6 +15,10 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.locks.LockSupport;
 import org.eclipse.paho.mqttv5.client.MqttClientException;
 import org.eclipse.paho.mqttv5.common.MqttException;
 import org.junit.jupiter.api.AfterEach;
@@ -409,5 +413,36 @@ class BrokerTest {
       assertEquals(NOT_AUTHORIZED, e.getReasonCode(), e.toString());
       return true;
     });
+  }
+
+  /** Whatever keeps its thread: a registry or a disk that hangs, and that no interrupt ends. */
+  @Test
+  void aDriverThatIsStuckLeavesNoConnectionBehindWhenItIsClosed() throws Exception {
+    box.start();
+    box.stopDriver();
+    CountDownLatch stuck = new CountDownLatch(1);
+    CountDownLatch release = new CountDownLatch(1);
+    AtomicBoolean hang = new AtomicBoolean();
+    box.driver = new Driver(box.settings(), () -> {
+      if (hang.get()) {
+        stuck.countDown();
+        while (release.getCount() > 0) {
+          LockSupport.parkNanos(10_000_000);
+          Thread.interrupted();
+        }
+      }
+      return box.devices();
+    }, (action, subject, outcome, details) -> { }, null);
+    try {
+      box.settled();
+      hang.set(true);
+      assertTrue(stuck.await(30, TimeUnit.SECONDS));
+      box.driver.close();
+      Client next = box.local("_admin", Files.readString(box.state.resolve("admin.password")), "caravan-gateway-broker");
+      Thread.sleep(3_000); // the old one would be back within 100 ms
+      assertEquals(0, next.publish("$CONTROL/dynamic-security/v1", "{\"commands\":[]}"), "nobody takes its place");
+    } finally {
+      release.countDown();
+    }
   }
 }
