@@ -110,7 +110,7 @@ public final class Retention implements AutoCloseable {
 
     /**
      * @param nanos monotonic clock
-     * @param wall  wall clock in milliseconds, asked once
+     * @param wall  wall clock in milliseconds
      */
     Retention(Database database, Config config, Space space, Checkpointer checkpointer, WalMetrics metrics, LongSupplier nanos,
             LongSupplier wall) throws SQLException {
@@ -223,6 +223,7 @@ public final class Retention implements AutoCloseable {
     }
 
     private void pass() throws SQLException {
+        clock.look();
         rows(/* all= */ false);
         if (clock.elapsedMs() - tidiedAt >= TIDY_MS) {
             tidiedAt = clock.elapsedMs();
@@ -459,16 +460,22 @@ public final class Retention implements AutoCloseable {
         rejected();
         long now = clock.now();
         scan("key_memory", "message_key", "seen_at_ms < ?", all, now - config.getLong("wal.dedupe.ms"), this::forget);
+        // The others' times are the wall clock's of when they were written, so it is asked, not the clock of this run.
+        long wall = clock.believed();
+        if (wall == 0) {
+            return;
+        }
         // The memory of numbered keys, so with care: only a boot that a later one of its device followed, and none of whose rows is left;
-        // and never one with signatures: its messages could be replayed.
+        // and never one with signatures: its messages could be replayed. Not what was written a while ago by a clock that was wrong, either.
+        long progress = config.getLong("wal.progress.retention.ms");
         scan("device_progress", "device_id, boot_id", "updated_at_ms < ? AND t.signed_seq = 0 AND EXISTS (SELECT 1 FROM device_progress n"
                 + " WHERE n.device_id = t.device_id AND n.updated_at_ms > t.updated_at_ms) AND NOT EXISTS (SELECT 1 FROM wal w"
-                + " WHERE w.message_key > t.device_id || '/' || t.boot_id || '/' AND w.message_key < t.device_id || '/' || t.boot_id || '0')",
-                all, now - config.getLong("wal.progress.retention.ms"));
+                + " WHERE w.message_key > t.device_id || '/' || t.boot_id || '/' AND w.message_key < t.device_id || '/' || t.boot_id || '0')"
+                + " AND NOT " + clock.maybeYoung("t.updated_at_ms", progress), all, wall - progress);
         // Settled, and its row is gone: nobody can ask for it any more.
         scan("dead_letter", "sink, seq", "state <> 'dead' AND dead_at_ms < ? AND NOT EXISTS (SELECT 1 FROM wal w WHERE w.seq = t.seq)",
-                all, now - config.getLong("dead.retention.ms"));
-        windows(all, now - config.getLong("rollup.retention.ms"));
+                all, wall - config.getLong("dead.retention.ms"));
+        windows(all, wall - config.getLong("rollup.retention.ms"));
     }
 
     /** A number whose key goes is not new when it comes again: where messages are signed, nobody may profit from that. */

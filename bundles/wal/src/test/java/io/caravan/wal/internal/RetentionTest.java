@@ -53,6 +53,12 @@ class RetentionTest {
                     () -> TimeUnit.MILLISECONDS.toNanos(monotonicMs), () -> this.wallMs);
         }
 
+        /** Both clocks go on. */
+        void pass(long ms) {
+            monotonicMs += ms;
+            wallMs += ms;
+        }
+
         void append(long from, long to) throws Exception {
             List<Record> records = new ArrayList<>();
             for (long i = from; i <= to; i++) {
@@ -330,9 +336,83 @@ class RetentionTest {
             window(s, "future", 200 * DAY, 90 * DAY, 0);
             window(s, "young", now - HOUR, now - HOUR, 0);
             s.retention.compact();
+            assertEquals("5", row(s.file, "SELECT count(*) FROM rollup_window"), "who knows whether this clock is right");
+            s.pass(HOUR);
+            s.retention.compact();
             assertEquals("future\nold-but-changed\nold-but-dirty\nyoung", row(s.file, "SELECT metric FROM rollup_window ORDER BY metric"));
             assertEquals("" + (90 * DAY + 1), row(s.file, "SELECT rollup_pruned_before_ms FROM meta"));
         }
+    }
+
+    /** As a box without a battery does it: in 1970 until somebody tells it the time. */
+    @Test
+    void aClockThatIsSetAfterTheStartKeepsNothingForEver() throws Exception {
+        long now = 20_000 * DAY;
+        try (Setup s = new Setup(HOUR, "wal.retention.ms", "0", "rollup.retention.ms", "" + 7 * DAY, "wal.progress.retention.ms", "" + 90 * DAY)) {
+            settled(s, "old", now - 100 * DAY);
+            settled(s, "young", now - DAY);
+            settled(s, "unset", HOUR + 5);
+            s.retention.compact();
+            s.pass(10_000);
+            s.wallMs = now;
+            s.retention.compact();
+            s.pass(HOUR - 1);
+            s.retention.compact();
+            assertEquals("old\nunset\nyoung", kept(s, "rollup_window", "metric"), "set a moment ago");
+            s.pass(1);
+            s.retention.compact();
+            assertEquals("young", kept(s, "rollup_window", "metric"));
+            assertEquals("young", kept(s, "dead_letter", "sink"));
+            assertEquals("last\nunset\nyoung", kept(s, "device_progress", "boot_id"), "what came in 1970 came a moment ago");
+            for (int day = 0; day < 90; day++) {
+                s.pass(DAY);
+                s.retention.compact();
+            }
+            assertEquals("last", kept(s, "device_progress", "boot_id"));
+        }
+    }
+
+    @Test
+    void aClockThatIsAheadForAWhileForgetsNothing() throws Exception {
+        long now = 20_000 * DAY;
+        for (boolean atTheStart : new boolean[] {true, false}) {
+            try (Setup s = new Setup(atTheStart ? now + 4_000 * DAY : now, "wal.retention.ms", "0")) {
+                settled(s, "young", now - HOUR);
+                if (!atTheStart) {
+                    s.pass(2 * HOUR);
+                    s.retention.compact();
+                    s.wallMs += 4_000 * DAY;
+                }
+                for (int minute = 0; minute < 30; minute++) {
+                    s.pass(60_000);
+                    s.retention.compact();
+                }
+                s.wallMs -= 4_000 * DAY;
+                for (int hour = 0; hour < 3; hour++) {
+                    s.retention.compact();
+                    s.pass(HOUR);
+                }
+                s.retention.compact();
+                for (String[] table : new String[][] {{"rollup_window", "metric"}, {"dead_letter", "sink"}}) {
+                    assertEquals("young", kept(s, table[0], table[1]));
+                }
+                assertEquals("last\nyoung", kept(s, "device_progress", "boot_id"));
+            }
+            Files.delete(directory.resolve("gateway.db"));
+        }
+    }
+
+    /** A window, a dead letter and a boot that are over; the boot had a later one. */
+    private static void settled(Setup s, String name, long atMs) throws SQLException {
+        window(s, name, atMs - 60_000, atMs, 0);
+        execute(s.file, "INSERT INTO dead_letter (sink, seq, reason, error, attempts, first_failed_at_ms, dead_at_ms, state) VALUES"
+                + " ('" + name + "', 1, 'refused', 'x', 1, 0, " + atMs + ", 'discarded')");
+        execute(s.file, "INSERT INTO device_progress (device_id, boot_id, contiguous_seq, highest_seq, updated_at_ms) VALUES"
+                + " ('d1', '" + name + "', 1, 1, " + atMs + "), ('d1', 'last', 1, 1, " + 40_000 * DAY + ") ON CONFLICT DO NOTHING");
+    }
+
+    private static String kept(Setup s, String table, String column) throws SQLException {
+        return row(s.file, "SELECT " + column + " FROM " + table + " ORDER BY 1");
     }
 
     private static void window(Setup s, String metric, long start, long updated, int dirty) throws SQLException {
@@ -353,6 +433,7 @@ class RetentionTest {
             execute(s.file, "INSERT INTO dead_letter (sink, seq, reason, error, attempts, first_failed_at_ms, dead_at_ms, state) VALUES"
                     + " ('rollup', 1, 'refused', 'x', 1, 0, 0, 'discarded'), ('rollup', 2, 'refused', 'x', 1, 0, 0, 'requeued'),"
                     + " ('passthrough', 1, 'refused', 'x', 1, 0, " + now + ", 'discarded')");
+            s.pass(HOUR);
             s.retention.compact();
             assertEquals("b\nc\nonly", row(s.file, "SELECT boot_id FROM device_progress ORDER BY boot_id"));
             assertEquals("passthrough 1\nrollup 2", row(s.file, "SELECT sink, seq FROM dead_letter ORDER BY sink, seq"));
@@ -369,6 +450,7 @@ class RetentionTest {
             assertEquals("durable", s.fixture.append(Fixture.signed("d1", "b", 1, "{}", 10)));
             execute(s.file, "UPDATE device_progress SET updated_at_ms = " + (now - 100 * DAY) + " WHERE boot_id <> 'b'");
             s.ack(3);
+            s.pass(HOUR);
             s.retention.compact();
             assertEquals("a\nb", row(s.file, "SELECT boot_id FROM device_progress ORDER BY boot_id"));
             assertEquals("0", row(s.file, "SELECT count(*) FROM wal"));
