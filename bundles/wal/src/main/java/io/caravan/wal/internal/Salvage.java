@@ -527,12 +527,15 @@ final class Salvage {
         String logId = null;
         long created = quarantine.atMs();
         long retained = 0;
+        // Where it is lost, all windows that are over count as pruned: what comes late for one makes a part of its own, and the parts add up.
+        long pruned = quarantine.atMs();
         try (Statement statement = connection.createStatement();
-                ResultSet row = statement.executeQuery("SELECT log_id, created_at_ms, retained_from_seq FROM meta")) {
+                ResultSet row = statement.executeQuery("SELECT log_id, created_at_ms, retained_from_seq, rollup_pruned_before_ms FROM meta")) {
             if (row.next()) {
                 logId = row.getString(1);
                 created = row.getLong(2);
                 retained = row.getLong(3);
+                pruned = Math.max(0, row.getLong(4));
             }
         }
         if (retained < 1 || retained > high + 1) {
@@ -547,10 +550,11 @@ final class Salvage {
         }
         execute("DELETE FROM meta");
         try (PreparedStatement insert = connection.prepareStatement(
-                "INSERT INTO meta (one, log_id, created_at_ms, retained_from_seq) VALUES (1, ?, ?, ?)")) {
+                "INSERT INTO meta (one, log_id, created_at_ms, retained_from_seq, rollup_pruned_before_ms) VALUES (1, ?, ?, ?, ?)")) {
             insert.setString(1, logId);
             insert.setLong(2, created);
             insert.setLong(3, retained);
+            insert.setLong(4, pruned);
             insert.executeUpdate();
         }
         return retained;
@@ -585,6 +589,8 @@ final class Salvage {
                     "INSERT OR REPLACE INTO sink_range (sink, first_seq, acked_seq, inflight_seq) VALUES ('answers', " + (high + 1) + ", " + high + ", " + high
                             + ")");
         }
+        boolean counted = tables.get("sink").broken == 0 && tables.get("discarded").broken == 0
+                && number("SELECT count(*) FROM sink WHERE name = 'rollup'") == 1;
         execute("INSERT OR IGNORE INTO sink (name, log, internal) VALUES ('rollup', 'wal', 1), ('passthrough', 'wal', 1), ('answers', 'wal', 1),"
                         + " ('uplink', 'outbox', 1)",
                 // A sink whose row is gone and whose work is known.
@@ -593,7 +599,12 @@ final class Salvage {
                 "UPDATE sink SET log = iif(name = 'uplink', 'outbox', 'wal')",
                 "UPDATE sink SET state = 'running' WHERE state NOT IN ('running', 'paused', 'failed')",
                 "DELETE FROM dead_letter WHERE seq < 1 OR state NOT IN ('dead', 'requeued', 'discarded')");
-        if (tables.get("rollup_window").broken > 0) {
+        long ledger = counted ? number("SELECT start_seq - 1 + delivered + dead + (SELECT coalesce(sum(row_count), 0) FROM discarded WHERE sink = 'rollup')"
+                + " FROM sink WHERE name = 'rollup'") : -1;
+        long newest = number("SELECT coalesce(max(last_seq), 0) FROM rollup_window WHERE last_seq <= " + high);
+        long added = addedUp(newest, high, ledger);
+        boolean windows = tables.get("rollup_window").broken == 0;
+        if (!windows) {
             execute("DELETE FROM sink_range WHERE sink = 'rollup'");
         }
         Map<String, Long> again = new LinkedHashMap<>();
@@ -616,6 +627,10 @@ final class Salvage {
                 again.put(rows.getString(1), Math.max(oldest == 0 ? top + 1 : oldest, start > top + 1 ? 1 : start));
             }
         }
+        if (windows && added > 0 && again.containsKey("rollup")) {
+            again.remove("rollup");
+            goOn(added, ledger, newest);
+        }
         for (Map.Entry<String, Long> sink : again.entrySet()) {
             restart(sink.getKey(), sink.getValue());
         }
@@ -625,11 +640,75 @@ final class Salvage {
         deadLetters();
         execute("UPDATE sink_range SET inflight_seq = acked_seq, planned_seq = iif(planned_seq > " + high + ", 0, planned_seq)");
         if (again.containsKey("rollup")) {
-            // What the rows that are left will be added to must not have them already.
-            long first = number("SELECT coalesce(min(received_at_ms), 0) FROM wal");
-            execute("UPDATE rollup_window SET count = 0, sum = 0, min = 9e999, max = -9e999, last_observed_ms = -1, last_seq = 0, dirty = 0"
-                    + (saved.first() > 1 ? " WHERE start_ms >= " + first : ""));
+            // The parts that the cloud has of a pruned window have the rows that are left already: these make it anew, as a lower revision of it.
+            execute("UPDATE meta SET rollup_pruned_before_ms = 0");
+            takeOut(added);
         }
+    }
+
+    /**
+     * Up to where roll-up has surely added up, by what stands in three tables: its cursor, its counts (nobody can replay to it, so they are
+     * the cursor's) and its windows, which name the newest row they have: no true one is before that.
+     *
+     * @param newest that row
+     * @param ledger the cursor by the counts; -1: they are lost
+     * @return 0: nothing says it
+     */
+    private long addedUp(long newest, long high, long ledger) throws SQLException {
+        long range = number("SELECT iif(count(*) = 1 AND max(last_seq) IS NULL, max(acked_seq), -1) FROM sink_range WHERE sink = 'rollup'");
+        long found = Long.MAX_VALUE;
+        for (long cursor : new long[] {range, ledger}) {
+            if (cursor >= newest && cursor <= high) {
+                found = Math.min(found, cursor); // where both can be true: rather twice than not at all
+            }
+        }
+        return found == Long.MAX_VALUE ? newest : found;
+    }
+
+    /** Windows that are whole stay, and the cursor that was lost is made again. */
+    private void goOn(long added, long ledger, long newest) throws SQLException {
+        if (added == ledger) {
+            execute("DELETE FROM sink_range WHERE sink = 'rollup'", "INSERT INTO sink_range (sink, first_seq, acked_seq, inflight_seq)"
+                    + " SELECT name, start_seq, " + added + ", " + added + " FROM sink WHERE name = 'rollup'");
+        } else {
+            restart("rollup", added + 1);
+        }
+        notes.add("the cursor of rollup was damaged: it goes on behind sequence " + added
+                + (added == newest ? ", the newest one that its windows name; values behind it that came late for theirs may count twice" : ""));
+    }
+
+    /**
+     * What the rows that are left will be added to must not have them already. A window that has rows besides, of those that are deleted or
+     * lost, keeps those.
+     *
+     * @param added the rows up to here are in the windows
+     */
+    private void takeOut(long added) throws SQLException {
+        List<Long> widths = new ArrayList<>();
+        try (Statement statement = connection.createStatement();
+                ResultSet rows = statement.executeQuery("SELECT DISTINCT width_ms FROM rollup_window WHERE width_ms > 0")) {
+            while (rows.next()) {
+                widths.add(rows.getLong(1));
+            }
+        }
+        for (long width : widths) {
+            try (PreparedStatement out = connection.prepareStatement("UPDATE rollup_window SET count = count - 1, sum = sum - ?, dirty = 0"
+                            + " WHERE device_id = ? AND metric = ? AND start_ms = ? AND width_ms = ? AND part = 0");
+                    Statement statement = connection.createStatement();
+                    ResultSet rows = statement.executeQuery("SELECT w.device_id, m.key, w.observed_at_ms / " + width + " * " + width + ", m.value FROM wal w,"
+                            + " json_each(iif(json_valid(CAST(w.body AS TEXT)), CAST(w.body AS TEXT), '{}'), '$.metrics') m"
+                            + " WHERE w.kind = 'telemetry' AND w.seq <= " + added)) {
+                while (rows.next()) {
+                    out.setDouble(1, rows.getDouble(4));
+                    out.setString(2, rows.getString(1));
+                    out.setString(3, rows.getString(2));
+                    out.setLong(4, rows.getLong(3));
+                    out.setLong(5, width);
+                    out.executeUpdate();
+                }
+            }
+        }
+        execute("UPDATE rollup_window SET count = 0, sum = 0, min = 9e999, max = -9e999, last_observed_ms = -1, last_seq = 0, dirty = 0 WHERE count <= 0");
     }
 
     private void restart(String sink, long from) throws SQLException {
