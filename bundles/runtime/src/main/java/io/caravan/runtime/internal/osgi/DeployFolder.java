@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.net.MalformedURLException;
+import java.net.URISyntaxException;
 import java.net.URL;
 import java.net.URLConnection;
 import java.net.URLStreamHandler;
@@ -53,11 +54,17 @@ final class DeployFolder implements ArtifactUrlTransformer {
     /** @return null, for FileInstall to leave the file alone: its name breaks the rule for stems */
     @Override
     public URL transform(URL artifact) throws MalformedURLException {
-        String file = artifact.getPath().replaceFirst(".*/", "");
+        Path path;
+        try {
+            path = Path.of(artifact.toURI()); // its own path has a blank as %20
+        } catch (URISyntaxException e) {
+            throw new MalformedURLException(e.getMessage());
+        }
+        String file = path.getFileName().toString();
         try {
             RouteSource.stem(file);
         } catch (IllegalArgumentException e) {
-            deployer.refuse(file, e.getMessage(), Path.of(artifact.getPath()));
+            deployer.refuse(file, e.getMessage(), path);
             return null;
         }
         return new URL(null, PROTOCOL + ":" + artifact, new URLStreamHandler() {

@@ -66,6 +66,24 @@ class DeployFolderTest {
         }
     }
 
+    /** FileInstall makes the URL of the file, in which a blank is %20. */
+    @Test
+    void badNameWithABlankIsListedAsItIsAndNotForgottenWhileTheFileIsThere() throws Exception {
+        Path folder = Files.createDirectory(dir.resolve("my gateway"));
+        Path file = Files.writeString(folder.resolve("Copy of sink.camel.yaml"), "");
+        Path good = Files.writeString(folder.resolve("sink-x.camel.yaml"), "");
+        try (RouteDeployer deployer = new RouteDeployer(new DefaultCamelContext(), Duration.ZERO)) {
+            assertNull(new DeployFolder(deployer).transform(file.toUri().toURL()));
+            assertEquals("Copy of sink.camel.yaml", deployer.list().get(0).file());
+            assertTrue(deployer.list().get(0).error().contains("[Copy of sink.camel.yaml]"), deployer.list().toString());
+            java.util.concurrent.TimeUnit.MILLISECONDS.sleep(2_500); // it looks every second whether the file is gone
+            assertEquals(1, deployer.list().size());
+            try (InputStream in = new DeployFolder(deployer).transform(good.toUri().toURL()).openStream()) {
+                assertTrue(in.readAllBytes().length > 0);
+            }
+        }
+    }
+
     @Test
     void otherFilesAreLeftToOthers() throws Exception {
         try (RouteDeployer deployer = new RouteDeployer(new DefaultCamelContext(), Duration.ZERO)) {
