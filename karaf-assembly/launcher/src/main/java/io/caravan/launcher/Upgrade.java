@@ -3,17 +3,19 @@ package io.caravan.launcher;
 
 import java.io.IOException;
 import java.io.Reader;
-import java.nio.file.FileVisitOption;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.PosixFilePermission;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.regex.Matcher;
@@ -59,6 +61,8 @@ public final class Upgrade {
     private final Path home;
     /** Null: each installation's own. */
     private final Path data;
+    /** What links of the old installation lead to, by their names in it. */
+    private final Map<Path, Path> links = new TreeMap<>();
     private final List<String> told = new ArrayList<>();
     private final List<String> problems = new ArrayList<>();
 
@@ -139,6 +143,10 @@ public final class Upgrade {
         for (Map.Entry<Path, byte[]> file : files.entrySet()) {
             put(old, file.getKey(), file.getValue());
         }
+        for (Map.Entry<Path, Path> each : links.entrySet()) {
+            Files.createDirectories(home.resolve(each.getKey()).getParent());
+            replace(home.resolve(each.getKey()), ".upgrade", each.getValue());
+        }
         if (data == null) {
             moveData(old, home);
         }
@@ -170,11 +178,12 @@ public final class Upgrade {
         }
         for (String name : files(old.resolve("etc"))) {
             Path file = old.resolve("etc").resolve(name);
-            byte[] text = Files.readAllBytes(file);
+            boolean linked = Files.isSymbolicLink(file);
+            byte[] text = Files.isRegularFile(file) ? Files.readAllBytes(file) : null;
             Path here = home.resolve("etc").resolve(name);
-            byte[] news = Files.exists(here) ? Files.readAllBytes(here) : null;
+            byte[] news = Files.isRegularFile(here) ? Files.readAllBytes(here) : null;
             boolean known = shipped.containsKey(name);
-            if (KARAFS_OWN.matcher(name).matches() || known && shipped.get(name).equals(DataFolder.sha256(text)) || news != null && Arrays.equals(text, news)) {
+            if (KARAFS_OWN.matcher(name).matches() || !linked && (known && shipped.get(name).equals(DataFolder.sha256(text)) || Arrays.equals(text, news))) {
                 continue;
             }
             if (VERSIONS_OWN.matcher(name).matches() || shipped.isEmpty() && name.matches("(org|jmx)\\..*")) {
@@ -184,21 +193,58 @@ public final class Upgrade {
                 continue;
             }
             Matcher settings = SETTINGS.matcher(name);
-            if (settings.matches()) {
+            if (settings.matches() && text != null) {
                 String mended = mended(file, settings.group(1), types, pids, renamed, drop);
-                if (mended == null) {
+                if (mended == null && !linked) {
                     continue;
                 }
-                text = mended.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1);
-            } else {
+                byte[] changed = mended == null ? text : mended.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1);
+                if (linked && !Arrays.equals(text, changed)) {
+                    told.add("etc/" + name + " was a link to " + Files.readSymbolicLink(file) + ", what it leads to stays as it is: now a file of its own");
+                    linked = false;
+                }
+                text = changed;
+            }
+            if (linked) {
+                if (!link(old, old.resolve("etc"), file, Path.of("etc", name))) {
+                    continue;
+                }
+            } else if (!settings.matches()) {
                 told.add("etc/" + name + " is taken over" + (known && news != null && !shipped.get(name).equals(DataFolder.sha256(news))
                     ? "; this version ships another one, it lies beside as " + name + ".new: compare" : ""));
             }
-            if (news != null) {
+            if (news != null && !Files.isSymbolicLink(here) && !Arrays.equals(text, news)) {
                 files.put(Path.of("etc", name + ".new"), news);
             }
-            files.put(Path.of("etc", name), text);
+            if (!linked) {
+                files.put(Path.of("etc", name), text);
+            }
         }
+    }
+
+    /**
+     * Links stay links: of a certificate that a program renews behind one, a copy would be renewed by nobody. A relative one that leads out
+     * of the installation becomes absolute.
+     *
+     * @param file in the folder or below
+     * @param name of the file in an installation
+     * @return false: something is in its way
+     */
+    private boolean link(Path old, Path folder, Path file, Path name) throws IOException {
+        Path root = folder.toRealPath();
+        Path target = Files.readSymbolicLink(file);
+        Path leads = file.getParent().toRealPath().resolve(target).normalize();
+        if (!target.isAbsolute() && !leads.startsWith(root.startsWith(old) ? old : root)) {
+            target = leads;
+        }
+        if (Files.isDirectory(home.resolve(name), LinkOption.NOFOLLOW_LINKS)) {
+            told.add(name + " is a link to " + target + " and is NOT taken over: here is a folder of that name");
+            return false;
+        }
+        links.put(name, target);
+        told.add(name + " is taken over as a link to " + target + (Files.exists(file) ? "" : ", where nothing is")
+            + (target.isAbsolute() && leads.startsWith(old) ? "; that is in the old installation: lead it elsewhere before you remove that" : ""));
+        return true;
     }
 
     /** A cfg file as this version wants it; null: it sets nothing. */
@@ -253,7 +299,14 @@ public final class Upgrade {
             if (name.equals("README")) {
                 continue;
             }
-            files.put(Path.of("deploy", name), Files.readAllBytes(old.resolve("deploy").resolve(name)));
+            Path file = old.resolve("deploy").resolve(name);
+            if (Files.isSymbolicLink(file)) {
+                if (!link(old, old.resolve("deploy"), file, Path.of("deploy", name)) || !Files.isRegularFile(file)) {
+                    continue;
+                }
+            } else {
+                files.put(Path.of("deploy", name), Files.readAllBytes(file));
+            }
             String stem = name.replaceFirst("\\.camel\\.(yaml|xml)$", "");
             String was = before.get(stem);
             String is = now.get(stem);
@@ -295,10 +348,15 @@ public final class Upgrade {
         Path beside = target.resolveSibling("." + target.getFileName() + ".upgrade");
         Files.deleteIfExists(beside);
         if (Files.exists(source)) {
-            // Owner and mode first: a secret is never readable for others.
+            // Owner and mode first: a secret is never readable for others. It may be one that not even its owner may write.
             Files.copy(source, beside, StandardCopyOption.COPY_ATTRIBUTES);
+            Set<PosixFilePermission> mode = Files.getPosixFilePermissions(beside);
+            Files.setPosixFilePermissions(beside, PosixFilePermissions.fromString("rw-------"));
+            Files.write(beside, content);
+            Files.setPosixFilePermissions(beside, mode);
+        } else {
+            Files.write(beside, content);
         }
-        Files.write(beside, content);
         Files.move(beside, target, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
     }
 
@@ -314,7 +372,7 @@ public final class Upgrade {
         lock(dataOf(home));
         long since = Files.getLastModifiedTime(home.resolve(RECORD)).toMillis();
         for (String name : files(home.resolve("etc"))) {
-            if (Files.getLastModifiedTime(home.resolve("etc").resolve(name)).toMillis() > since + 60_000) {
+            if (Files.getLastModifiedTime(home.resolve("etc").resolve(name), LinkOption.NOFOLLOW_LINKS).toMillis() > since + 60_000) {
                 told.add("etc/" + name + " was changed here since the upgrade; the old installation has its own, without that");
             }
         }
@@ -377,13 +435,17 @@ public final class Upgrade {
 
     private static void lead(Path link, Path to) throws IOException {
         if (link != null && !(Files.isSymbolicLink(link) && Files.exists(link) && link.toRealPath().equals(to))) {
-            Path beside = link.resolveSibling("." + link.getFileName() + ".new");
-            Files.deleteIfExists(beside);
             Path target = link.getParent().equals(to.getParent()) ? to.getFileName() : to;
-            Files.createSymbolicLink(beside, target);
-            Files.move(beside, link, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+            replace(link, ".new", target);
             System.out.println("  " + link + " leads to " + target);
         }
+    }
+
+    private static void replace(Path link, String suffix, Path target) throws IOException {
+        Path beside = link.resolveSibling("." + link.getFileName() + suffix);
+        Files.deleteIfExists(beside);
+        Files.createSymbolicLink(beside, target);
+        Files.move(beside, link, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
     }
 
     private Path dataOf(Path installation) {
@@ -429,10 +491,12 @@ public final class Upgrade {
             .collect(Collectors.toMap(l -> l.substring(66).replaceFirst("^etc/", ""), l -> l.substring(0, 64)));
     }
 
+    /** Regular files, and links as such, whatever they lead to. */
     private static List<String> files(Path folder) throws IOException {
-        try (Stream<Path> tree = Files.walk(folder, FileVisitOption.FOLLOW_LINKS)) {
-            return tree.filter(Files::isRegularFile).map(f -> folder.relativize(f).toString()).filter(f -> !f.endsWith(".new") && !f.endsWith(".upgrade"))
-                .sorted().toList();
+        Path real = folder.toRealPath();
+        try (Stream<Path> tree = Files.walk(real)) {
+            return tree.filter(f -> Files.isRegularFile(f) || Files.isSymbolicLink(f)).map(f -> real.relativize(f).toString())
+                .filter(f -> !f.endsWith(".new") && !f.endsWith(".upgrade")).sorted().toList();
         }
     }
 }
