@@ -12,8 +12,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Notices changed cfg files. A change counts once two looks in a row see the same bytes, so that a file that is being
- * written is never half read. {@link #look} is called by one thread; {@link #problems} by any.
+ * Notices changed cfg files, and changed files that values are read from ({@code file:}). A change counts once two looks in a
+ * row see the same, so that a file that is being written is never half read. {@link #look} is called by one thread; {@link #problems} by any.
  */
 final class ConfigWatch {
 
@@ -34,8 +34,8 @@ final class ConfigWatch {
         this.config = config;
         this.changed = changed;
         this.refused = refused;
-        this.inForce = see();
-        this.lastSeen = inForce;
+        this.lastSeen = see();
+        this.inForce = config.asRead(lastSeen);
     }
 
     void look() {
@@ -56,8 +56,7 @@ final class ConfigWatch {
      */
     Set<String> now() {
         lastSeen = see();
-        inForce = lastSeen;
-        Set<String> keys = config.reload();
+        Set<String> keys = reload(lastSeen);
         problems = List.of();
         if (!keys.isEmpty()) {
             changed.accept(keys);
@@ -66,9 +65,8 @@ final class ConfigWatch {
     }
 
     private void take(Map<String, String> seen) {
-        inForce = seen;
         try {
-            Set<String> keys = config.reload();
+            Set<String> keys = reload(seen);
             problems = List.of();
             LOG.info("Configuration reloaded, changed: {}", keys);
             if (!keys.isEmpty()) {
@@ -78,6 +76,15 @@ final class ConfigWatch {
             problems = e.problems();
             LOG.error("Configuration change refused, the old values stay in force:\n{}", e.getMessage());
             refused.accept(problems);
+        }
+    }
+
+    /** @param seen counts as taken, whether it is good or not; which files values are read from is known only behind it */
+    private Set<String> reload(Map<String, String> seen) {
+        try {
+            return config.reload();
+        } finally {
+            inForce = config.asRead(seen);
         }
     }
 
@@ -91,7 +98,7 @@ final class ConfigWatch {
             return config.fingerprint();
         } catch (IOException | UncheckedIOException e) {
             // A file that was deleted while the folder was listed: the next look sees the folder settled.
-            return Map.of("", String.valueOf(e));
+            return config.asRead(Map.of("", String.valueOf(e)));
         }
     }
 }

@@ -41,6 +41,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
     private static final String ENV_PREFIX = "CARAVAN_";
     private static final String PROPERTY_PREFIX = "caravan.";
     private static final String FILE = "file:";
+    private static final String ABSENT = "absent";
     private static final Path DATA = Path.of("data");
 
     /** Where a value was found, so that a message can send the operator there; above: it goes before what commands have set. */
@@ -68,6 +69,8 @@ public final class LayeredConfig implements Config, PropertiesSource {
     private volatile String recovered;
     private volatile Map<String, String> values;
     private volatile Map<String, String> places = Map.of();
+    /** Files that values are read from, each as it was just before the last reading, whether that was good or not. */
+    private volatile Map<Path, String> valueFiles = Map.of();
 
     /**
      * @param etc         folder of the cfg files, may be null
@@ -142,7 +145,11 @@ public final class LayeredConfig implements Config, PropertiesSource {
         return load(new Layer(commands, true));
     }
 
-    /** @return what to check against what for a change of the cfg files: their bytes */
+    /**
+     * @return what to check against what for a change of the configuration: the bytes of the cfg files, and of the files that values
+     *         are read from their times and sizes. One of these that is gone is no change: who takes it away after the start, or to put
+     *         another one there, has the value that was read
+     */
     Map<String, String> fingerprint() throws IOException {
         Map<String, String> answer = new TreeMap<>();
         for (Path file : cfgFiles()) {
@@ -151,6 +158,18 @@ public final class LayeredConfig implements Config, PropertiesSource {
         if (control != null) {
             answer.put("/" + ControlFolder.CONFIG, String.valueOf(control.config()));
         }
+        valueFiles.forEach((file, read) -> {
+            String now = stamp(file);
+            answer.put(FILE + file, now.equals(ABSENT) ? read : now);
+        });
+        return answer;
+    }
+
+    /** @return the fingerprint with the files that values are read from as the last reading found them */
+    Map<String, String> asRead(Map<String, String> fingerprint) {
+        Map<String, String> answer = new TreeMap<>(fingerprint);
+        answer.keySet().removeIf(k -> k.startsWith(FILE));
+        valueFiles.forEach((file, read) -> answer.put(FILE + file, read));
         return answer;
     }
 
@@ -301,6 +320,15 @@ public final class LayeredConfig implements Config, PropertiesSource {
         List<String> problems = new ArrayList<>();
         Map<String, Found> found = below(problems);
         put(commands, found, problems);
+        if (!commands.proposal) {
+            Map<Path, String> files = new TreeMap<>();
+            found.forEach((name, f) -> {
+                if (isInFile(keys.find(name), f.value)) {
+                    files.computeIfAbsent(resolve(f.value.substring(FILE.length())), LayeredConfig::stamp);
+                }
+            });
+            valueFiles = files;
+        }
         Map<String, String> answer = new TreeMap<>();
         found.forEach((name, f) -> answer.put(name, checked(keys.find(name), f, problems)));
         openFiles(found, answer, problems);
@@ -435,7 +463,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
 
     private boolean isSecretInClear(String name, String value) {
         return keys.find(name) != null && isSecret(name) && !value.isBlank()
-                && !(keys.find(name).type() == Key.Type.SECRET && value.strip().startsWith(FILE));
+                && !isInFile(keys.find(name), value.strip());
     }
 
     /** Warns of files with secrets that others can read, or refuses them. */
@@ -446,7 +474,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
             if (f.value.isEmpty() || key.broken(f.value) != null) {
                 return;
             }
-            if (key.type() == Key.Type.SECRET && f.value.startsWith(FILE)) {
+            if (isInFile(key, f.value)) {
                 files.put(resolve(f.value.substring(FILE.length())), name);
             } else if (key.type() == Key.Type.PATH && Redaction.isSecretFile(name)) {
                 files.put(Path.of(answer.get(name)), name);
@@ -463,6 +491,24 @@ public final class LayeredConfig implements Config, PropertiesSource {
                 LOG.warn("{}", problem);
             }
         });
+    }
+
+    private static boolean isInFile(Key key, String value) {
+        return key.type() == Key.Type.SECRET && value.startsWith(FILE);
+    }
+
+    /** Changes with each change of the file, of its owner and mode too: whoever could not read it perhaps can now. */
+    private static String stamp(Path file) {
+        try {
+            if (!Files.exists(file)) {
+                return ABSENT;
+            }
+            return file.getFileSystem().supportedFileAttributeViews().contains("unix")
+                    ? new TreeMap<>(Files.readAttributes(file, "unix:ino,size,lastModifiedTime,ctime")).toString()
+                    : new TreeMap<>(Files.readAttributes(file, "size,lastModifiedTime")).toString();
+        } catch (IOException e) {
+            return String.valueOf(e);
+        }
     }
 
     private Path resolve(String value) {
@@ -482,7 +528,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
         if (key.type() == Key.Type.PATH && !value.isEmpty()) {
             return resolve(value).toString();
         }
-        if (key.type() == Key.Type.SECRET && value.startsWith(FILE)) {
+        if (isInFile(key, value)) {
             Path file = resolve(value.substring(FILE.length()));
             try {
                 return Files.readString(file).strip();

@@ -11,13 +11,18 @@ import io.caravan.runtime.ConfigException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class LayeredConfigTest {
 
@@ -208,6 +213,82 @@ class LayeredConfigTest {
         watch.look();
         assertEquals("ciao", config.get("wal.greeting"));
         assertEquals(List.of(), watch.problems());
+    }
+
+    /** A password is rotated in its file; the line that names the file stays as it is. */
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void aChangedFileOfAValueIsTakenOver(boolean fromEnvironment) throws IOException {
+        Path file = Files.writeString(etc.resolve("token"), "hunter2-hunter2\n");
+        if (!fromEnvironment) {
+            cfg("io.caravan.wal", "wal.password=file:token\n");
+        }
+        LayeredConfig config = load(fromEnvironment ? Map.of("CARAVAN_WAL_PASSWORD", "file:token") : Map.of(), Map.of());
+        List<Set<String>> heard = new ArrayList<>();
+        List<List<String>> refused = new ArrayList<>();
+        ConfigWatch watch = new ConfigWatch(config, heard::add, refused::add);
+        FileTime time = Files.getLastModifiedTime(file);
+        Object changed = Files.getAttribute(file, "unix:ctime");
+
+        // As a copy that keeps the time, and of the same length.
+        do {
+            Files.writeString(file, "hunter3-hunter3\n");
+            Files.setLastModifiedTime(file, time);
+        } while (Files.getAttribute(file, "unix:ctime").equals(changed));
+        watch.look();
+        assertEquals("hunter2-hunter2", config.get("wal.password"), "one look may have seen half a file");
+        watch.look();
+        assertEquals("hunter3-hunter3", config.get("wal.password"));
+
+        Path other = Files.writeString(etc.resolve("other"), "hunter4-hunter4\n");
+        Files.move(other, file, StandardCopyOption.REPLACE_EXISTING);
+        looks(watch);
+        assertEquals("hunter4-hunter4", config.get("wal.password"));
+
+        Files.delete(file);
+        looks(watch);
+        assertEquals("hunter4-hunter4", config.get("wal.password"), "what was read counts");
+        Files.writeString(file, "hunter5-hunter5\n");
+        looks(watch);
+        assertEquals("hunter5-hunter5", config.get("wal.password"));
+        assertEquals(Collections.nCopies(3, Set.of("wal.password")), heard, "once each");
+        assertEquals(List.of(), refused);
+    }
+
+    private static void looks(ConfigWatch watch) {
+        for (int i = 0; i < 4; i++) {
+            watch.look();
+        }
+    }
+
+    /** It is the same trouble at each look, and told once. */
+    @Test
+    void aCfgFileThatCannotBeReadIsToldOnce() throws IOException {
+        Files.writeString(etc.resolve("token"), "hunter2-hunter2\n");
+        cfg("io.caravan.wal", "wal.password=file:token\n");
+        List<List<String>> refused = new ArrayList<>();
+        ConfigWatch watch = new ConfigWatch(load(), keys -> { }, refused::add);
+        Files.createDirectory(etc.resolve("io.caravan.http.cfg"));
+        looks(watch);
+        assertEquals(1, refused.size(), refused.toString());
+    }
+
+    /** A line may name a file that comes later. */
+    @Test
+    void aValuesFileThatComesAfterItsLineIsTakenOver() throws IOException {
+        LayeredConfig config = load();
+        List<List<String>> refused = new ArrayList<>();
+        ConfigWatch watch = new ConfigWatch(config, keys -> { }, refused::add);
+        cfg("io.caravan.wal", "wal.password=file:token\n");
+        looks(watch);
+        assertEquals(1, refused.size(), "told once: " + refused);
+        Files.writeString(etc.resolve("token"), "hunter2-hunter2");
+        looks(watch);
+        assertEquals("hunter2-hunter2", config.get("wal.password"));
+        assertEquals(List.of(), watch.problems());
+        Files.writeString(etc.resolve("token"), "hunter3-hunter3");
+        looks(watch);
+        assertEquals("hunter3-hunter3", config.get("wal.password"));
     }
 
     private LayeredConfig process(Map<String, String> environment, Map<String, String> arguments) {
