@@ -115,13 +115,28 @@ class ContainerTest {
   void prometheusGetsALogin() throws Exception {
     Path secrets = work.resolve("secrets");
     assertEquals(0, setup(secrets, "secrets"), () -> read("setup.out"));
-    // In place of docker compose exec: what user:add --json says.
-    Path exec = Files.writeString(work.resolve("exec"), "#!/bin/sh\ncase $3 in *remove*) exit 1 ;; esac\n"
-        + "printf '{\"user\":\"prometheus\",\"roles\":\"viewer\",\"password\":\"of-%s\"}\\n' \"$1\"\n");
+    // In place of docker compose exec: user:add and user:remove as they are, with the options they have.
+    Path exec = Files.writeString(work.resolve("exec"), """
+        #!/bin/sh
+        there=%s/$1.user made=%s/$1.made
+        case $4 in
+            "user:remove prometheus" | "user:remove prometheus --json")
+                [ -e "$there" ] || { echo "there is no user [prometheus]"; exit 1; }
+                rm "$there" ;;
+            "user:add prometheus viewer" | "user:add prometheus viewer --json")
+                [ ! -e "$there" ] || { echo "there is a user [prometheus] already"; exit 1; }
+                echo >>"$made"
+                : >"$there"
+                printf '{"user":"prometheus","roles":"viewer","password":"of-%%s-%%s"}\\n' "$1" "$(wc -l <"$made")" ;;
+            *) echo "[$4] is one argument too many, and no option"; exit 1 ;;
+        esac
+        """.formatted(work, work));
     Files.setPosixFilePermissions(exec, PosixFilePermissions.fromString("rwxr-xr-x"));
-    assertEquals(0, setup(secrets, "users"), () -> read("setup.out"));
-    assertEquals("of-gateway", Files.readString(secrets.resolve("gateway-metrics.password")));
-    assertEquals("of-cloud", Files.readString(secrets.resolve("cloud-metrics.password")));
+    for (int time = 1; time <= 2; time++) {
+      assertEquals(0, setup(secrets, "users"), () -> read("setup.out"));
+      assertEquals("of-gateway-" + time, Files.readString(secrets.resolve("gateway-metrics.password")));
+      assertEquals("of-cloud-" + time, Files.readString(secrets.resolve("cloud-metrics.password")));
+    }
     Files.writeString(exec, "#!/bin/sh\nexit 1\n");
     assertNotEquals(0, setup(secrets, "users"));
   }
