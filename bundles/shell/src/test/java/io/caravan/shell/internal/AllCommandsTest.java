@@ -288,6 +288,59 @@ class AllCommandsTest {
         assertTrue(docs.contains(table), () -> "docs/shell.md must have this table:\n" + table);
     }
 
+    /** In fences and in backticks: options that there are, and {@code --yes} where a command given from outside would only say that it asks. */
+    @Test
+    void commandsInTheDocumentationHaveTheirOptions() throws Exception {
+        List<String> wrong = new ArrayList<>();
+        int seen = 0;
+        try (Stream<Path> tree = Files.walk(REPO)) {
+            for (Path file : tree.filter(p -> p.toString().endsWith(".md") && !REPO.relativize(p).toString().matches("(.*/)?(target|node_modules|\\.[a-z]+)/.*|demo/.*|CHANGELOG.md")).toList()) {
+                List<String> found = new ArrayList<>();
+                seen += documented(Files.readString(file), found);
+                found.forEach(f -> wrong.add(REPO.relativize(file) + ": " + f));
+            }
+        }
+        assertEquals(List.of(), wrong);
+        assertTrue(seen > 100, "commands seen: " + seen);
+        List<String> found = new ArrayList<>();
+        documented("`sink:list --jsn`\n```\nbin/caravan shell 'sink:reset x now' | jq --raw\nsink:reset x now   --no option\nsink:reset x now --yes\n```\n", found);
+        assertEquals(List.of("[sink:list --jsn] has no option --jsn", "[sink:reset x now] asks, and nobody answers: --yes"), found);
+    }
+
+    /** @return how many commands it names */
+    private static int documented(String text, List<String> wrong) throws Exception {
+        Map<String, Class<?>> commands = commands();
+        // What ends it: a quote or backtick, an operator of a shell, a column of remarks.
+        Matcher m = Pattern.compile("(shell ')?(?<![\\w:./{-])([a-z]+:[a-z][a-z-]*[a-z])(?![\\w:/{(.])((?: (?!#)[^ '`|;&()\\n]+)*)").matcher(text);
+        int seen = 0;
+        while (m.find()) {
+            Class<?> type = commands.get(m.group(2));
+            if (type == null) {
+                continue;
+            }
+            seen++;
+            Set<String> options = new TreeSet<>(Set.of("--help"));
+            for (Field field : fields(type)) {
+                Option option = field.getAnnotation(Option.class);
+                if (option != null) {
+                    options.add(option.name());
+                    options.addAll(List.of(option.aliases()));
+                }
+            }
+            List<String> words = List.of(m.group(3).strip().split(" +"));
+            for (String word : words) {
+                String name = word.replaceFirst("^\\[", "").replaceFirst("[\\],.=].*$", "");
+                if (name.startsWith("--") && !options.contains(name)) {
+                    wrong.add("[" + m.group(2) + m.group(3) + "] has no option " + name);
+                }
+            }
+            if (m.group(1) != null && options.contains("--yes") && !words.contains("--yes") && !words.contains("--help")) {
+                wrong.add("[" + m.group(2) + m.group(3) + "] asks, and nobody answers: --yes");
+            }
+        }
+        return seen;
+    }
+
     @Test
     void whatIsTypedIsCompleted() throws Exception {
         assertEquals(caravan.bean("recovery", Recovery.class).orElseThrow().sinks().stream().map(Recovery.SinkStatus::name).sorted().toList(), complete("sink:pause "));
