@@ -8,10 +8,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.Reader;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.logging.log4j.Level;
@@ -28,6 +31,7 @@ import org.apache.logging.log4j.message.SimpleMessage;
 import org.apache.logging.log4j.util.SortedArrayStringMap;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /** Lines as the distributions write them, with their template: {@code etc/log.json}. */
 class LogLinesTest {
@@ -93,6 +97,20 @@ class LogLinesTest {
     JsonNode with = line(event("io.caravan.wal", Level.WARN, "grün").setContextData(context).build());
     assertEquals("{\"ts\":\"2026-01-01T00:00:00.123Z\",\"level\":\"WARN\",\"logger\":\"io.caravan.wal\",\"thread\":\"main\",\"msg\":\"grün\",\"role\":\"gateway\",\"gateway_id\":\"gw-1\","
         + "\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"span_id\":\"00f067aa0ba902b7\",\"correlation_id\":\"c1\"}", with.toString());
+  }
+
+  /** The distribution names its template by a URI, which has no blank as it is. */
+  @Test
+  void theTemplateIsFoundWhereverTheDistributionIs(@TempDir Path work) throws Exception {
+    Path etc = Files.createDirectories(work.resolve("a b/100% grün/etc"));
+    Files.copy(TEMPLATE, etc.resolve("log.json"));
+    Properties logging = new Properties();
+    try (Reader in = Files.newBufferedReader(TEMPLATE.resolveSibling("org.ops4j.pax.logging.cfg"))) {
+      logging.load(in);
+    }
+    // As Karaf sets them.
+    String uri = logging.getProperty("log4j2.appender.json.layout.eventTemplateUri").replace("${karaf.etc.uri}", etc.toUri().toString()).replace("${karaf.etc}", etc.toString());
+    assertTrue(JsonTemplateLayout.newBuilder().setConfiguration(configuration).setEventTemplateUri(uri).build().toSerializable(event("x", Level.INFO, "there").build()).contains("\"msg\":\"there\""), uri);
   }
 
   private static List<String> names(JsonNode node) {
