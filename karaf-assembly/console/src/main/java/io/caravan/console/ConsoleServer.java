@@ -141,7 +141,14 @@ final class ConsoleServer implements AutoCloseable {
                 return;
             }
             if (mode[0].equals("exec")) {
-                String script = new String(in.readNBytes(MAX_SCRIPT_BYTES), StandardCharsets.UTF_8);
+                byte[] bytes = in.readNBytes(MAX_SCRIPT_BYTES + 1);
+                if (bytes.length > MAX_SCRIPT_BYTES) {
+                    out.write(("A script must not exceed " + MAX_SCRIPT_BYTES + " bytes: nothing of it was run\n\0" + 1).getBytes(StandardCharsets.UTF_8));
+                    client.shutdownOutput();
+                    in.skip(Long.MAX_VALUE);
+                    return;
+                }
+                String script = new String(bytes, StandardCharsets.UTF_8);
                 int status = as(user.getName(), roles, () -> execute(script, out, roles));
                 out.write(("\0" + status).getBytes(StandardCharsets.US_ASCII));
             } else if (mode[0].equals("console") && (mode.length == 4 || mode.length == 5)) {

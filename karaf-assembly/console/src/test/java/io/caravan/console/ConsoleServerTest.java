@@ -23,14 +23,21 @@ class ConsoleServerTest {
         Object execute(String script) throws Throwable;
     }
 
-    /** @return the whole answer */
     private String exec(Run run) throws IOException {
+        return exec("sink:list", run);
+    }
+
+    /** @return the whole answer */
+    private String exec(String text, Run run) throws IOException {
         Session session = (Session) Proxy.newProxyInstance(getClass().getClassLoader(), new Class<?>[] {Session.class},
                 (p, m, a) -> m.getName().equals("execute") ? run.execute(a[0].toString()) : null);
         SessionFactory sessions = (SessionFactory) Proxy.newProxyInstance(getClass().getClassLoader(), new Class<?>[] {SessionFactory.class}, (p, m, a) -> session);
         Path socket = work.resolve("shell.sock");
         try (ConsoleServer server = new ConsoleServer(socket, new Access(work.resolve("absent")), sessions); SocketChannel client = SocketChannel.open(UnixDomainSocketAddress.of(socket))) {
-            client.write(ByteBuffer.wrap("exec\nsink:list".getBytes(StandardCharsets.UTF_8)));
+            ByteBuffer bytes = ByteBuffer.wrap(("exec\n" + text).getBytes(StandardCharsets.UTF_8));
+            while (bytes.hasRemaining()) {
+                client.write(bytes);
+            }
             client.shutdownOutput();
             return new String(ChannelStreams.input(client).readAllBytes(), StandardCharsets.UTF_8);
         }
@@ -49,5 +56,13 @@ class ConsoleServerTest {
         assertEquals("java.lang.StackOverflowError\n\0" + "1", exec(script -> {
             throw new StackOverflowError();
         }));
+    }
+
+    /** Half a script is another script. */
+    @Test
+    void whatIsTooLongIsNotRunInPart() throws Exception {
+        String longest = "# " + "x".repeat(1_048_574);
+        assertEquals("1048576\n\0" + "0", exec(longest, script -> "" + script.length()));
+        assertEquals("A script must not exceed 1048576 bytes: nothing of it was run\n\0" + "1", exec(longest + "x", script -> "" + script.length()));
     }
 }
