@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.caravan.wal.internal;
 
+import io.caravan.runtime.Task;
 import io.caravan.wal.Record;
 import io.caravan.wal.Recovery.Message;
 import io.caravan.wal.Recovery.Place;
@@ -9,6 +10,7 @@ import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.UUID;
 import java.util.regex.Matcher;
@@ -16,7 +18,7 @@ import java.util.regex.Pattern;
 
 /**
  * Finds a message by what an operator has of it. Correlation ids have no index (it would cost every append); they begin
- * with their time, and the log is in the order of time, so a binary search over the sequences leads to the place.
+ * with their time, and the log is in the order of time unless the clock was set, so a binary search over the sequences leads to the place.
  */
 final class LogSearch {
     /** Between making the id and the row's place in the log; messages of one moment are not sorted. */
@@ -109,9 +111,38 @@ final class LogSearch {
         }
     }
 
-    /** First sequence received at that time or later; one behind the end if there is none. */
-    long seqAt(long timeMs) {
-        return first("wal", "seq", timeMs);
+    /**
+     * What was received in a span of time. Reads the whole log, as nothing else says whether the clock was set in between: then the rows
+     * are in several pieces.
+     *
+     * @param fromMs first time
+     * @param toMs   first one behind; 0: no end
+     * @param task   may end it between two pages
+     * @return runs of rows that exist one behind the other, ascending; what lies between two rows of one run is not in the log
+     */
+    List<Span> received(long fromMs, long toMs, Task task) {
+        List<Span> runs = new ArrayList<>();
+        long[] page = new long[2]; // last sequence, whether the row there matched
+        int[] rows = new int[1];
+        do {
+            long after = page[0];
+            rows[0] = 0;
+            task.check();
+            reads.read(connection -> Sql.rows(connection, "SELECT seq, received_at_ms FROM wal WHERE seq > ? ORDER BY seq LIMIT " + SCAN_ROWS, row -> {
+                long seq = row.getLong(1);
+                long time = row.getLong(2);
+                boolean matches = time >= fromMs && (toMs == 0 || time < toMs);
+                if (matches) {
+                    long first = page[1] == 1 ? runs.remove(runs.size() - 1).first() : seq;
+                    runs.add(new Span(first, seq));
+                }
+                page[0] = seq;
+                page[1] = matches ? 1 : 0;
+                rows[0]++;
+                return null;
+            }, after));
+        } while (rows[0] == SCAN_ROWS);
+        return runs;
     }
 
     private long first(String table, String position, long timeMs) {

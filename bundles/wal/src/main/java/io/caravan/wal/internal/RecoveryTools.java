@@ -32,6 +32,7 @@ import org.slf4j.LoggerFactory;
 public final class RecoveryTools implements Recovery {
     private static final Logger LOG = LoggerFactory.getLogger(RecoveryTools.class);
     private static final int NOTE_CHARS = 500;
+    private static final String REPLAYED = "nothing was changed; run it again, it starts anew";
     private static final String BY_REASON =
             "(SELECT group_concat(d.reason || '=' || d.row_count, ', ' ORDER BY d.reason) FROM discarded d WHERE d.sink = l.sink)";
 
@@ -202,41 +203,45 @@ public final class RecoveryTools implements Recovery {
         if (toMs > 0 && fromMs >= toMs) {
             throw new IllegalArgumentException("time from [" + Instant.ofEpochMilli(fromMs) + "] must be before to [" + Instant.ofEpochMilli(toMs) + "]");
         }
-        long first = search.seqAt(fromMs);
-        long last = toMs > 0 ? search.seqAt(toMs) - 1 : read(connection -> Replay.newest(connection, "wal"));
-        if (first > last) {
+        return dryRun ? again(sink, fromMs, toMs, true, Task.NONE)
+                : tasks.run("wal:replay", sink, "rows", REPLAYED, task -> again(sink, fromMs, toMs, false, task));
+    }
+
+    private Change again(String sink, long fromMs, long toMs, boolean dryRun, Task task) {
+        List<Span> received = search.received(fromMs, toMs, task);
+        if (received.isEmpty()) {
             throw new IllegalArgumentException("nothing that is retained was received from [" + Instant.ofEpochMilli(fromMs) + "] to ["
                     + (toMs > 0 ? Instant.ofEpochMilli(toMs) : "now") + "]: wal:status shows the ends of the log");
         }
-        return again(sink, first, last, dryRun, 0);
+        return again(sink, received, dryRun, 0, task);
     }
 
     /** Replays what exists of a range; with {@code before} &gt; 0 the backlog before that sequence is left out first. */
     private Change again(String sink, long firstSeq, long lastSeq, boolean dryRun, long before) {
-        return dryRun ? again(sink, firstSeq, lastSeq, true, before, Task.NONE)
-                : tasks.run(before > 0 ? "sink:reset" : "wal:replay", sink, "rows", "nothing was changed; run it again, it starts anew",
-                        task -> again(sink, firstSeq, lastSeq, false, before, task));
+        List<Span> wanted = firstSeq > lastSeq ? List.of() : List.of(new Span(firstSeq, lastSeq));
+        return dryRun ? again(sink, wanted, true, before, Task.NONE)
+                : tasks.run(before > 0 ? "sink:reset" : "wal:replay", sink, "rows", REPLAYED, task -> again(sink, wanted, false, before, task));
     }
 
-    private Change again(String sink, long firstSeq, long lastSeq, boolean dryRun, long before, Task task) {
+    private Change again(String sink, List<Span> all, boolean dryRun, long before, Task task) {
         Change change = write(!dryRun, connection -> {
             known(connection, sink);
             long newest = Replay.newest(connection, "wal");
-            long end = Math.min(lastSeq, newest);
+            List<Span> wanted = Span.meet(all, List.of(new Span(1, Math.max(1, newest))));
             List<String> mended = new ArrayList<>();
             if (before > 0 && Replay.mendRanges(connection, sink, newest)) {
                 mended.add("its ranges contradicted each other and are made anew");
             }
             long discarded = before > 0 ? Replay.discardBefore(connection, sink, Math.min(before, newest + 1), newest) : 0;
-            List<Span> rows = firstSeq > end ? List.of() : Replay.retained(connection, firstSeq, end);
+            List<Span> rows = wanted.isEmpty() ? List.of()
+                    : Span.meet(wanted, Replay.retained(connection, wanted.get(0).first(), wanted.get(wanted.size() - 1).last()));
             Replay.Done done = Replay.replay(connection, sink, rows, newest, task);
             long off = before > 0 ? Replay.mendCounts(connection, sink) : 0;
             if (off != 0) {
                 mended.add("its ledger was off by " + off + " rows, which count as acked now");
             }
-            long gone = firstSeq > end ? 0 : end - firstSeq + 1 - Span.count(rows);
-            return new Change(sink, done.rows(), done.ranges(), discarded, done.pending(), gone, done.more(),
-                    note(connection, firstSeq, lastSeq, end, rows, done, mended));
+            return new Change(sink, done.rows(), done.ranges(), discarded, done.pending(), Span.count(wanted) - Span.count(rows), done.more(),
+                    note(connection, all, wanted, rows, done, mended));
         });
         done(dryRun, "sink [{}]: {} rows are delivered again, {} of its backlog are discarded by an operator", sink, change.rows(), change.discarded());
         if (!dryRun) {
@@ -245,11 +250,17 @@ public final class RecoveryTools implements Recovery {
         return change;
     }
 
-    private static String note(Connection connection, long first, long last, long end, List<Span> rows, Replay.Done done, List<String> mended)
+    /**
+     * What of it the operator should know.
+     *
+     * @param all    what is asked for
+     * @param wanted what of it has been written
+     */
+    private static String note(Connection connection, List<Span> all, List<Span> wanted, List<Span> rows, Replay.Done done, List<String> mended)
             throws SQLException {
         List<String> notes = new ArrayList<>(mended);
-        if (first <= end) {
-            List<Span> holes = Span.minus(List.of(new Span(first, end)), rows);
+        if (!wanted.isEmpty()) {
+            List<Span> holes = Span.minus(wanted, rows);
             List<Span> lost = Span.meet(holes, Replay.lost(connection));
             List<Span> deleted = Span.minus(holes, lost);
             if (!deleted.isEmpty()) {
@@ -259,8 +270,13 @@ public final class RecoveryTools implements Recovery {
                 notes.add(Span.text(lost) + ": lost when the store was damaged (wal:incidents)");
             }
         }
-        if (last > end && last != Long.MAX_VALUE) {
-            notes.add((end + 1) + "-" + last + ": not written yet");
+        if (wanted.size() > 1) {
+            notes.add("what was received in that time is in " + wanted.size() + " pieces of the log, as the clock was set in between or rows of one moment"
+                    + " are not in order: " + Span.text(wanted));
+        }
+        List<Span> notYet = Span.minus(all, wanted);
+        if (!notYet.isEmpty() && notYet.get(notYet.size() - 1).last() != Long.MAX_VALUE) {
+            notes.add(Span.text(notYet) + ": not written yet");
         }
         long notTaken = Span.count(rows) - done.rows() - done.pending();
         if (notTaken > 0 && !done.more()) {

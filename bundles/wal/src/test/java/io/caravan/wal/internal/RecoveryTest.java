@@ -464,26 +464,27 @@ class RecoveryTest {
         delivered("kafka", 1_000);
         write(connection -> Sql.update(connection, "DELETE FROM wal WHERE seq < 100 OR seq BETWEEN 300 AND 600"));
         write(connection -> Sql.update(connection, "UPDATE meta SET retained_from_seq = 100"));
-        LogSearch search = new LogSearch(new RecoveryTools.Reads() {
-            @Override
-            public <T> T read(RecoveryTools.Work<T> work) {
-                try (Connection connection = database.reader().getConnection()) {
-                    return work.on(connection);
-                } catch (SQLException e) {
-                    throw new IllegalStateException(e);
-                }
-            }
-        });
-        assertEquals(100, search.seqAt(0));
-        assertEquals(250, search.seqAt(T0 + 250_000));
-        assertEquals(251, search.seqAt(T0 + 250_001));
-        assertEquals(601, search.seqAt(T0 + 400_000));
-        assertEquals(1_000, search.seqAt(T0 + 1_000_000));
-        assertEquals(1_001, search.seqAt(T0 + 1_000_001));
         assertEquals(11, tools.replayTime("kafka", T0 + 200_000, T0 + 211_000, false).rows());
         assertEquals(1, tools.replayTime("kafka", T0 + 1_000_000, 0, false).rows());
         says(() -> tools.replayTime("kafka", T0 + 2_000_000, 0, false), "nothing that is retained", "wal:status");
         says(() -> tools.replayTime("kafka", 5, 4, false), "must be before");
+        assertEquals(50, tools.replayTime("kafka", 0, T0 + 150_000, false).rows());
+        write(connection -> Sql.update(connection, "INSERT INTO lost_range VALUES (300, 600, 1)"));
+        Change beyondAHole = tools.replayTime("kafka", T0 + 290_000, T0 + 611_000, false);
+        assertEquals("20 301 true", beyondAHole.rows() + " " + beyondAHole.gone() + " " + beyondAHole.note().contains("300-600: lost"), beyondAHole.note());
+    }
+
+    /** The clock goes back an hour at 401 and is set right at 701: what it says twice was received twice. */
+    @Test
+    void whatWasReceivedInATimeIsFoundOnBothSidesOfAStepOfTheClock() throws Exception {
+        delivered("kafka", 1_000);
+        write(connection -> Sql.update(connection, "UPDATE wal SET received_at_ms = received_at_ms - 350000 WHERE seq BETWEEN 401 AND 700"));
+        Change change = tools.replayTime("kafka", T0 + 100_000, T0 + 201_000, true);
+        assertEquals(202, change.rows());
+        assertTrue(change.note().contains("2 pieces of the log") && change.note().contains("100-200, 450-550"), change.note());
+        assertEquals(202, tools.replayTime("kafka", T0 + 100_000, T0 + 201_000, false).rows());
+        assertEquals("100 200\n450 550", Fixture.row(database.file(), "SELECT first_seq, last_seq FROM sink_range WHERE sink = 'kafka' AND last_seq > 0"));
+        assertEquals("0", Fixture.row(database.file(), "SELECT unaccounted FROM ledger WHERE sink = 'kafka'"));
     }
 
     @Test
