@@ -270,9 +270,9 @@ class CommandRoutesTest {
       wall.ms -= 3_600_000;
       cloud.connect("gw-1", "s1");
       await().until(() -> cloud.net.sent.size() == 1);
-      cloud.net.onItsWay = () -> wall.ms -= 3_600_000;
       submit(cloud, "c2");
-      cloud.net.onItsWay = () -> { };
+      await().until(() -> cloud.net.sent.size() == 2);
+      wall.ms -= 3_600_000;
       // At once, as nobody knows how long it has been, and from then on as ever.
       await().until(() -> cloud.net.sent.size() == 4);
       pass(cloud);
