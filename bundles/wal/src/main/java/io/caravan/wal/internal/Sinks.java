@@ -514,7 +514,8 @@ public final class Sinks implements AutoCloseable {
         private final String endpoint;
         private final State state;
         private final String traceparent;
-        private boolean abandoned; // guarded by state, as the next
+        private boolean abandoned; // guarded by state, as the next two
+        private boolean started;
         private boolean ended;
 
         Delivery(Exchange exchange, String endpoint, State state, String traceparent) {
@@ -526,6 +527,12 @@ public final class Sinks implements AutoCloseable {
 
         @Override
         public Exchange call() {
+            synchronized (state) {
+                if (abandoned) {
+                    return exchange; // nobody waits for it any more
+                }
+                started = true;
+            }
             try (TraceSpan.Scope ids = TraceSpan.mdc(traceparent)) {
                 return template.send(endpoint, exchange);
             } finally {
@@ -536,10 +543,11 @@ public final class Sinks implements AutoCloseable {
             }
         }
 
+        /** Counts it as hanging until it ends; one that has not begun (the turn was interrupted as it came) never does, and hangs nowhere. */
         void abandon(Future<Exchange> result) {
             synchronized (state) {
                 abandoned = !ended;
-                state.hanging += abandoned ? 1 : 0;
+                state.hanging += abandoned && started ? 1 : 0;
             }
             result.cancel(/* mayInterruptIfRunning= */ true);
         }
