@@ -44,8 +44,6 @@ final class Salvage {
     /** No page holds more rows of any kind: bounds what a damaged number can claim. */
     private static final long ROWS_PER_PAGE = 512;
     private static final int USER_VERSION = 60;
-    /** A device that had something older to send has sent it after so long. */
-    private static final long LATE_MS = 86_400_000;
     private static final int FIRST_WITH_COMMANDS = 4;
     private static final Set<String> KINDS = Set.of("telemetry", "event", "capabilities", "command-status");
     private static final Set<String> SCANNED = Set.of("wal", "outbox", "rejected");
@@ -98,8 +96,6 @@ final class Salvage {
     private boolean versionOne;
     /** Of a version that had no commands yet; false also where the version cannot be read. */
     private boolean beforeCommands;
-    /** Retention itself wrote down from where on it has left the log alone. */
-    private boolean retainedKnown;
 
     private Salvage(Pages pages, Quarantine quarantine, BooleanSupplier stop, Task task) {
         this.task = task;
@@ -480,7 +476,7 @@ final class Salvage {
         sinks(high, outboxHigh, lost);
         commands(missing);
         outbox();
-        progress(retained, high, lost);
+        progress();
 
         StringBuilder detail = new StringBuilder(quarantine.cause());
         detail.append("; ").append(saved.size()).append(" rows of the log salvaged, ").append(lost.size()).append(" lost");
@@ -542,8 +538,7 @@ final class Salvage {
                 pruned = Math.max(0, row.getLong(4));
             }
         }
-        retainedKnown = retained >= 1 && retained <= high + 1;
-        if (!retainedKnown) {
+        if (retained < 1 || retained > high + 1) {
             // What lies before the first row that is there and is needed by nobody: retention deleted it, or it is lost.
             long pending = number("SELECT coalesce(min(acked_seq) + 1, 0) FROM sink_range WHERE sink IN (SELECT name FROM sink WHERE log = 'wal')");
             retained = Math.max(1, Math.min(saved.first() == 0 ? high + 1 : saved.first(), pending > 0 ? pending : Long.MAX_VALUE));
@@ -790,10 +785,10 @@ final class Salvage {
 
     /**
      * The log's memory of numbers must not be behind its rows. Where it was lost it begins anew from the rows that are
-     * left: a message whose row is lost, or deleted, is then taken again; better twice than not at all. Without what was deleted the
-     * numbers would never be without a gap again, and their device would get no receipt.
+     * left: a message whose row is lost, or deleted, is then taken again; better twice than not at all. Numbers whose rows are
+     * deleted are not taken for known: a message that never came would be refused as one that is, and covered by a receipt.
      */
-    private void progress(long retained, long high, SeqSet lost) throws SQLException {
+    private void progress() throws SQLException {
         List<Object[]> behind = new ArrayList<>();
         try (Statement statement = connection.createStatement();
                 ResultSet rows = statement.executeQuery("SELECT w.device_id, w.boot_id, coalesce(p.contiguous_seq, -1), max(w.device_seq)"
@@ -810,8 +805,7 @@ final class Salvage {
                         + " updated_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (device_id, boot_id) DO UPDATE SET contiguous_seq = ?3, highest_seq = ?4")) {
             for (Object[] boot : behind) {
                 boolean anew = (Long) boot[2] < 0;
-                long deleted = anew ? deletedUpTo((String) boot[0], (String) boot[1], retained, high, lost) : 0;
-                long contiguous = anew ? deleted : (Long) boot[2];
+                long contiguous = Math.max(0, (Long) boot[2]);
                 while (contiguous < (Long) boot[3]) {
                     next.setString(1, io.caravan.wal.Record.numberedKey((String) boot[0], (String) boot[1], contiguous + 1));
                     try (ResultSet row = next.executeQuery()) {
@@ -832,35 +826,6 @@ final class Salvage {
         }
         if (unsure > 0) {
             notes.add("the numbers of " + unsure + " boots of devices are not known: no receipts for them until their devices start anew");
-        }
-    }
-
-    /**
-     * The number below a boot's lowest one that is left, if it is as good as certain that retention deleted all up to there. Too high would be
-     * worse than too low: a message that never came would be refused as one that is known, and covered by a receipt. So no row may be lost
-     * before the lowest one, and what a device might send late, older numbers after newer ones, has had a day and half of the log to come.
-     *
-     * @return 0: it is not
-     */
-    private long deletedUpTo(String device, String boot, long retained, long high, SeqSet lost) throws SQLException {
-        if (!retainedKnown || retained <= 1) {
-            return 0;
-        }
-        String prefix = device + "/" + boot;
-        try (PreparedStatement lowest = connection.prepareStatement("SELECT seq, device_seq, received_at_ms FROM wal WHERE message_key > ?1 || '/'"
-                + " AND message_key < ?1 || '0' AND seq >= ?2 AND device_seq IS NOT NULL ORDER BY message_key LIMIT 1")) {
-            lowest.setString(1, prefix);
-            lowest.setLong(2, retained);
-            try (ResultSet row = lowest.executeQuery()) {
-                if (!row.next()) {
-                    return 0;
-                }
-                long seq = row.getLong(1);
-                boolean late = seq - retained > (high - retained) / 2 || quarantine.atMs() - row.getLong(3) < LATE_MS;
-                boolean mayBeLost = lost.first() > 0 && lost.first() < seq
-                        || number("SELECT count(*) FROM lost_range WHERE last_seq >= " + retained + " AND first_seq < " + seq) > 0;
-                return late || mayBeLost ? 0 : row.getLong(2) - 1;
-            }
         }
     }
 
