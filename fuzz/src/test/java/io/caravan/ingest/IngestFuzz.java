@@ -48,7 +48,7 @@ class IngestFuzz {
   private static final int MAX_ERROR = 500;
   /** Of an allocation: the text as characters, the parser's copies, the schema's tree. */
   private static final long PER_BYTE = 2_000;
-  private static final String KEY = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}/([A-Za-z0-9._-]{1,64}/\\d{16}|/k/[!-~]{1,128}|/h/[0-9a-z]+-[0-9a-f]{32})";
+  private static final String KEY = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}/([A-Za-z0-9._-]{1,64}/\\d{16}|/k/[!-~]{1,128}|/h/[0-9a-f]{12}\\.[0-9a-z]+-[0-9a-f]{32})";
   private static final String HEAD = "devices/d1/";
   /** Malformed by contract outside strings. */
   private static final Pattern LONG_EXPONENT = Pattern.compile("[0-9][eE][+-]?0*[1-9][0-9]{3}");

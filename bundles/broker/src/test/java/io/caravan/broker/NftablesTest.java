@@ -75,7 +75,7 @@ class NftablesTest {
         there ip addr add 10.77.0.2/16 dev dev0; there ip addr add 10.77.1.9/16 dev dev0; there ip addr add 10.77.2.9/16 dev dev0
         there ip -6 addr add fd77::2/64 dev dev0 nodad; there ip -6 addr add fd77::9/64 dev dev0 nodad; there ip link set dev0 up
         python3 listen.py >listening & servers=$!
-        until grep -q listening listening; do :; done
+        until grep -qs listening listening; do :; done
         # A link that was just set up carries nothing for a moment; of ports, no rule here is about this one.
         for _ in $(seq 100); do there python3 reach.py 2>unreached && break; done
         all() { there python3 connect.py "$1"; }

@@ -682,21 +682,14 @@ class SessionsTest {
     /** Vert.x answers a ping by itself and at once. */
     @Test
     void gateway_that_pings_and_does_not_read_is_ended() throws Exception {
-        Client gateway = welcomed();
-        gateway.socket.pause();
-        Buffer ping = Buffer.buffer(new byte[125]);
-        Throwable ended = null;
-        // The sockets' buffers take some MB of the answers.
-        for (int bytes = 0; ended == null && bytes < 60_000_000; bytes += 500 * ping.length()) {
-            for (int i = 1; i < 500; i++) {
-                gateway.socket.writePing(ping);
-            }
-            ended = gateway.socket.writePing(ping).toCompletionStage().handle((done, error) -> error).toCompletableFuture().get(20, TimeUnit.SECONDS);
+        // Pongs alone would not fill the socket: a client that is paused still takes them.
+        Client gateway = stuck();
+        for (int i = 0; i < 1_500; i++) {
+            gateway.socket.writePing(Buffer.buffer(new byte[125]));
         }
+        await().atMost(Duration.ofSeconds(20)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 0);
         gateway.socket.resume();
-        assertNotNull(ended, "the cloud went on answering");
         assertEquals(1, refusals("bad_frame"));
-        await().atMost(Duration.ofSeconds(5)).until(() -> cloud.meters.get("caravan.sessions.open").gauge().value() == 0);
     }
 
     /** A gateway with commands under way, whose socket is full, and nearly ten seconds until it is closed for that. */

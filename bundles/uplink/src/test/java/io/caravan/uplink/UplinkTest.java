@@ -23,6 +23,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -191,6 +192,18 @@ class UplinkTest {
         return counter == null ? 0 : counter.count();
     }
 
+    /** Of an event, without when each came. */
+    private static List<Map<Object, Object>> commands(Map<?, ?> event) {
+        List<Map<Object, Object>> commands = new ArrayList<>();
+        for (Object each : (List<?>) event.get("commands")) {
+            Map<Object, Object> command = new HashMap<>((Map<?, ?>) each);
+            long age = System.nanoTime() / 1_000_000 - (Long) command.remove("received_mono_ms");
+            assertTrue(age >= 0 && age < 60_000, "came before " + age + " ms");
+            commands.add(command);
+        }
+        return commands;
+    }
+
     @Test
     void commands_are_checked_bounded_and_handed_on_as_they_were_written() throws Exception {
         uplink(Map.of());
@@ -199,9 +212,12 @@ class UplinkTest {
         cloud().writeTextMessage("{\"type\":\"command\",\"later\":1,\"commands\":[{\"id\":\"_c-1\",\"device_id\":\"d\",\"name\":\"led\","
             + "\"arguments\":{\"a\":1.10,\"b\":1e2,\"c\":12345678901234567890.5,\"d\":\"ü\\u0000\"},\"units\":{\"a\":\"V\"},\"precondition\":null,\"ttl_ms\":-5,"
             + "\"issued_by\":\"ann\\n\",\"trace_context\":\"00-1\",\"new\":[]}]}");
-        assertEquals(Map.of("type", "command", "commands", List.of(Map.of("id", "_c-1", "device_id", "d", "name", "led",
+        Map<?, ?> event = event();
+        assertEquals(Set.of("type", "commands"), event.keySet());
+        assertEquals("command", event.get("type"));
+        assertEquals(List.of(Map.of("id", "_c-1", "device_id", "d", "name", "led",
             "arguments", "{\"a\":1.10,\"b\":1E+2,\"c\":12345678901234567890.5,\"d\":\"ü\\u0000\"}", "units", "{\"a\":\"V\"}", "ttl_ms", -5L,
-            "issued_by", "ann", "trace_context", "00-1"))), event());
+            "issued_by", "ann", "trace_context", "00-1")), commands(event));
         cloud().writeTextMessage("{\"type\":\"command-cancel\",\"ids\":[\"a\",7,\"b/c\",\"\",\"d\"],\"by\":7}");
         assertEquals(Map.of("type", "command-cancel", "ids", List.of("a", "d"), "by", "cloud"), event());
         assertEquals(1, refused("bad_id"));
@@ -211,7 +227,7 @@ class UplinkTest {
         for (String bad : List.of("1", "null", "[]", "{}", "{\"id\":1,\"device_id\":\"d\"}", "{\"id\":\"x\"}", "{\"id\":\"x\",\"device_id\":\"../d\"}",
                 "{\"id\":\"x y\",\"device_id\":\"d\"}", "{\"id\":\"" + "x".repeat(65) + "\",\"device_id\":\"d\"}", "{\"id\":\"x\",\"device_id\":{}}")) {
             cloud().writeTextMessage("{\"type\":\"command\",\"commands\":[" + bad + "," + good + "]}");
-            assertEquals(List.of(Map.of("id", "good", "device_id", "d", "name", "n", "ttl_ms", 1L, "issued_by", "cloud")), event().get("commands"), bad);
+            assertEquals(List.of(Map.of("id", "good", "device_id", "d", "name", "n", "ttl_ms", 1L, "issued_by", "cloud")), commands(event()), bad);
         }
         assertEquals(11, refused("bad_id"));
 
