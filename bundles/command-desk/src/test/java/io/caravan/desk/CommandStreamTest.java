@@ -118,6 +118,26 @@ class CommandStreamTest {
     }
   }
 
+  /** 40 events of 250,000 characters: more than is read, or kept, at once; and one that is too long is none. */
+  @Test
+  void longResultsAreToldInPieces() throws Exception {
+    try (Cloud cloud = Cloud.start(dir).gateway("gw-1"); Client live = new Client(cloud, "")) {
+      String result = ",\"result\":{\"a\":\"" + "x".repeat(250_000) + "\"}";
+      for (int i = 1; i <= 40; i++) {
+        cloud.inbox("gw-1", "command", "lock-1", Cloud.event("c" + i, 1, "ACCEPTED", ",\"name\":\"unlock\",\"origin\":\"mqtt\",\"issued_by\":\"mqtt:c\"" + result));
+      }
+      cloud.inbox("gw-1", "command", "lock-1", Cloud.event("long", 1, "ACCEPTED", ",\"name\":\"unlock\"" + result + result.replace("result", "detail")));
+      cloud.inbox("gw-1", "command", "lock-1", Cloud.event("after", 1, "ACCEPTED", ",\"name\":\"unlock\",\"origin\":\"mqtt\",\"issued_by\":\"mqtt:c\""));
+      List<Long> all = live.ids(41);
+      assertEquals(all.stream().sorted().distinct().toList(), all);
+      try (Client behind = new Client(cloud, "?after=0")) {
+        assertEquals(all, behind.ids(41));
+      }
+      assertEquals(List.of("1"), cloud.rows("SELECT dead FROM sink WHERE name = 'command'"));
+      assertEquals(List.of("0"), cloud.rows("SELECT count(*) FROM command WHERE command_id = 'long'"));
+    }
+  }
+
   @Test
   void aStreamHasHeartbeatsAnEndAndANumber() throws Exception {
     try (Cloud cloud = Cloud.start(dir, "command.stream.max", "1", "command.stream.max.ms", "1500", "command.stream.heartbeat.ms", "100")) {

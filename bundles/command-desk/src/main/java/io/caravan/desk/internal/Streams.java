@@ -29,6 +29,8 @@ final class Streams implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(Streams.class);
   private static final int READ = 1_000;
   private static final int RECENT = 4_096;
+  /** Characters of results and details that are read, kept or told to a follower at once; one event may be longer by itself. */
+  private static final int CHARS = 4_194_304;
   private static final int CHUNK = 200;
   /** Ids looked through for one follower at a time, so that one that asks for much does not hold up the others. */
   private static final long STRETCH = 20_000;
@@ -107,6 +109,7 @@ final class Streams implements AutoCloseable {
   private final ArrayDeque<Told> recent = new ArrayDeque<>();
   /** Every event behind it up to {@code tail} is in {@code recent}. */
   private long recentAfter;
+  private long recentChars;
   private long tail = -1;
 
   Streams(DataSource reader, Config config) {
@@ -242,6 +245,7 @@ final class Streams implements AutoCloseable {
     places.removeIf(p -> p.follower.isClosed());
     if (places.isEmpty()) {
       recent.clear();
+      recentChars = 0;
       tail = -1;
       return false;
     }
@@ -302,26 +306,42 @@ final class Streams implements AutoCloseable {
       recentAfter = tail;
       return false;
     }
-    List<Event> news = Desk.select(connection, Views.EVENT + "WHERE id > ? ORDER BY id LIMIT " + READ, Views::event, tail);
+    List<Event> news = Desk.select(connection, first("WHERE id > ?", READ), Views::event, tail);
     for (Event event : news) {
       recent.add(new Told(event));
+      recentChars += chars(event);
       tail = event.id();
     }
-    while (recent.size() > RECENT) {
-      recentAfter = recent.poll().event.id();
+    while (recent.size() > RECENT || recentChars > CHARS && recent.size() > 1) {
+      Event oldest = recent.poll().event;
+      recentChars -= chars(oldest);
+      recentAfter = oldest.id();
     }
-    return news.size() == READ;
+    return !news.isEmpty();
+  }
+
+  /** Events in order, so many and of so many characters that one look can hold them: at least one, if there is any. */
+  private static String first(String where, int most) {
+    return Views.EVENT.replace(" FROM command_event ", " FROM (SELECT t.*, row_number() OVER (ORDER BY t.id) AS n,"
+        + " sum(length(coalesce(CAST(t.result AS TEXT), '')) + length(coalesce(t.detail, ''))) OVER (ORDER BY t.id) AS chars"
+        + " FROM (SELECT * FROM command_event " + where + " ORDER BY id LIMIT " + most + ") t) e WHERE e.n = 1 OR e.chars <= " + CHARS + " ORDER BY e.id");
+  }
+
+  private static long chars(Event event) {
+    return (event.result() == null ? 0 : event.result().length()) + (event.detail() == null ? 0 : event.detail().length());
   }
 
   private List<Told> next(Connection connection, Place place) throws SQLException {
     List<Told> next = new ArrayList<>();
+    long chars = 0;
     if (place.cursor >= recentAfter) {
       for (Told told : recent) {
         if (told.event.id() > place.cursor) {
           place.cursor = told.event.id();
           if (matches(place, told.event)) {
             next.add(told);
-            if (next.size() == CHUNK) {
+            chars += chars(told.event);
+            if (next.size() == CHUNK || chars >= CHARS) {
               return next;
             }
           }
@@ -333,11 +353,11 @@ final class Streams implements AutoCloseable {
     // An id may be far behind: what the store does not have any more is skipped at once.
     long first = Desk.select(connection, "SELECT coalesce(min(id), 0) FROM command_event WHERE id > ?", row -> row.getLong(1), place.cursor).get(0);
     long to = Math.min(tail, Math.max(place.cursor, first - 1) + STRETCH);
-    List<Event> old = Desk.select(connection, Views.EVENT + "WHERE id > ? AND id <= ? AND gateway_id = coalesce(?, gateway_id)"
-        + " AND device_id = coalesce(?, device_id) ORDER BY id LIMIT " + CHUNK, Views::event, place.cursor, to, place.filter.gatewayId(),
+    List<Event> old = Desk.select(connection, first("WHERE id > ? AND id <= ? AND gateway_id = coalesce(?, gateway_id)"
+        + " AND device_id = coalesce(?, device_id)", CHUNK), Views::event, place.cursor, to, place.filter.gatewayId(),
         place.filter.deviceId());
     old.stream().filter(e -> place.grant.sees(e.gatewayId())).forEach(e -> next.add(new Told(e)));
-    place.cursor = old.size() == CHUNK ? old.get(CHUNK - 1).id() : to;
+    place.cursor = old.isEmpty() ? to : old.get(old.size() - 1).id();
     return next;
   }
 
