@@ -41,6 +41,13 @@ final class HttpAnswer implements HttpStream {
         feed.open(answer);
     }
 
+    /** Tells the feed at once that nobody is there any more: it has made room for a client that went before it was answered. */
+    static void late(HttpServerResponse response, HttpLine line, Context context, HttpFeed feed) {
+        HttpAnswer answer = new HttpAnswer(response, line, context);
+        answer.ended = true;
+        feed.open(answer);
+    }
+
     @Override
     public boolean isReady() {
         return !ended && unread.get() == 0;

@@ -92,6 +92,9 @@ final class HttpRoute extends VertxPlatformHttpConsumer {
         try {
             HttpServerResponse response = routing.response();
             if (response.ended() || response.closed()) {
+                if (exchange.getMessage().getBody() instanceof HttpFeed feed) {
+                    HttpAnswer.late(response, HttpLine.of(routing.request().connection()), context, feed);
+                }
                 done(exchange);
                 return;
             }

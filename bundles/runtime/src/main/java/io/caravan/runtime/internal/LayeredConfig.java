@@ -35,7 +35,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
 
     /** Variables the launcher reads itself; as an argument the same names in dotted lower case. */
     static final Set<String> LAUNCHER = Set.of("CARAVAN_HOME", "CARAVAN_ETC", "CARAVAN_DATA", "CARAVAN_LOG",
-            "CARAVAN_JAVA_OPTS", "CARAVAN_DEBUG", "CARAVAN_USER");
+            "CARAVAN_JAVA_OPTS", "CARAVAN_DEBUG", "CARAVAN_USER", "CARAVAN_SOURCES");
 
     private static final Logger LOG = LoggerFactory.getLogger(LayeredConfig.class);
     private static final String ENV_PREFIX = "CARAVAN_";
@@ -323,7 +323,7 @@ public final class LayeredConfig implements Config, PropertiesSource {
         if (!commands.proposal) {
             Map<Path, String> files = new TreeMap<>();
             found.forEach((name, f) -> {
-                if (isInFile(keys.find(name), f.value)) {
+                if (isInFile(keys.find(name), f.value) && keys.find(name).broken(f.value) == null) {
                     files.computeIfAbsent(resolve(f.value.substring(FILE.length())), LayeredConfig::stamp);
                 }
             });

@@ -41,6 +41,7 @@ class HttpServerTest {
             - route: {id: in-big, from: {uri: "platform-http:/big", steps: [{bean: {ref: probe, method: big}}]}}
             - route: {id: in-later, from: {uri: "platform-http:/later", steps: [{bean: {ref: probe, method: later}}]}}
             - route: {id: in-fail, from: {uri: "platform-http:/fail", steps: [{bean: {ref: probe, method: fail}}]}}
+            - route: {id: in-feed-late, from: {uri: "platform-http:/feed-late", steps: [{removeHeaders: {pattern: "*"}}, {bean: {ref: probe, method: lateFeed}}]}}
             - route: {id: in-feed, from: {uri: "platform-http:/feed", steps: [{removeHeaders: {pattern: "*"}}, {bean: {ref: probe, method: feed}}]}}
             - route: {id: in-who, from: {uri: "platform-http:/who", steps: [{removeHeaders: {pattern: "*"}}, {bean: {ref: probe, method: who}}]}}
             """;
@@ -83,6 +84,12 @@ class HttpServerTest {
         public void feed(Exchange exchange) {
             exchange.getMessage().setHeader("X-Kind", "feed");
             exchange.getMessage().setBody((HttpFeed) streams::add);
+        }
+
+        public void lateFeed(Exchange exchange) throws Exception {
+            waiting.incrementAndGet();
+            answer.get(20, TimeUnit.SECONDS);
+            feed(exchange);
         }
 
         public void big(Exchange exchange) {
@@ -183,6 +190,25 @@ class HttpServerTest {
             assertEquals("begin " + "x".repeat(19), answer.body());
             await(closed::get);
             assertEquals(200, client.send(get("/in")).read().status(), "the connection is as good as new");
+        }
+    }
+
+    /** Its feed has made room for it by then. */
+    @Test
+    void whoGoesBeforeTheAnswerIsToldToItsFeed() throws Exception {
+        try (Caravan caravan = builder().start()) {
+            try (RawClient client = new RawClient(caravan.httpPort())) {
+                client.send(get("/feed-late"));
+                await(() -> probe.waiting.get() == 1);
+            }
+            await(() -> gauge(caravan) == 0);
+            probe.answer.complete("now");
+            await(() -> probe.streams.size() == 1);
+            AtomicBoolean closed = new AtomicBoolean();
+            probe.streams.get(0).onClose(() -> closed.set(true));
+            assertTrue(closed.get());
+            probe.streams.get(0).write(new byte[1]);
+            probe.streams.get(0).close();
         }
     }
 
