@@ -78,6 +78,8 @@ final class Schema {
         }
       }
       if (found < FIRST && taken != null) {
+        // Before its first row it counts what is there, which takes longer than a session may stand idle in a transaction.
+        statement.execute("SET LOCAL idle_in_transaction_session_timeout = 0");
         taken.into(connection);
       }
       if (found != version) {

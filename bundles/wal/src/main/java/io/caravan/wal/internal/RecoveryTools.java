@@ -208,6 +208,10 @@ public final class RecoveryTools implements Recovery {
     }
 
     private Change again(String sink, long fromMs, long toMs, boolean dryRun, Task task) {
+        read(connection -> {
+            known(connection, sink);
+            return null;
+        });
         List<Span> received = search.received(fromMs, toMs, task);
         if (received.isEmpty()) {
             throw new IllegalArgumentException("nothing that is retained was received from [" + Instant.ofEpochMilli(fromMs) + "] to ["

@@ -656,6 +656,9 @@ final class Salvage {
      */
     private long addedUp(long newest, long high, long ledger) throws SQLException {
         long range = number("SELECT iif(count(*) = 1 AND max(last_seq) IS NULL, max(acked_seq), -1) FROM sink_range WHERE sink = 'rollup'");
+        if (range == ledger && range > high) {
+            return high; // it had added up all, and what it is ahead of are rows that are lost
+        }
         long found = Long.MAX_VALUE;
         for (long cursor : new long[] {range, ledger}) {
             if (cursor >= newest && cursor <= high) {
