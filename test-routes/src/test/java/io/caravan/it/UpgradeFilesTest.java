@@ -107,6 +107,8 @@ class UpgradeFilesTest {
     link("etc/nothing.pem", "/nowhere/cert.pem");
     link("etc/into.pem", old + "/etc/tls/own.pem");
     link("etc/loop", ".");
+    write(old.resolve("secrets/server.key"), "secret");
+    link("etc/server.key", "../secrets/server.key");
     link("etc/data-policy.json", live + "/policy.json");
     link("etc/io.caravan.uplink.cfg", live + "/flush.cfg");
     link("deploy/own.camel.yaml", live + "/own.camel.yaml");
@@ -126,12 +128,14 @@ class UpgradeFilesTest {
       assertEquals("/nowhere/cert.pem", leads("etc/nothing.pem"));
       assertEquals(old + "/etc/tls/own.pem", leads("etc/into.pem"));
       assertEquals(".", leads("etc/loop"));
+      assertEquals(old + "/secrets/server.key", leads("etc/server.key"));
       assertEquals(live + "/policy.json", leads("etc/data-policy.json"));
       assertEquals("{}", Files.readString(next.resolve("etc/data-policy.json.new")));
       assertEquals(live + "/flush.cfg", leads("etc/io.caravan.uplink.cfg"));
       assertEquals(live + "/own.camel.yaml", leads("deploy/own.camel.yaml"));
       for (String part : List.of("etc/cert.pem is taken over as a link to " + live + "/cert.pem\n", "etc/nothing.pem is taken over as a link to /nowhere/cert.pem, where nothing is\n",
-          "etc/into.pem is taken over as a link to " + old + "/etc/tls/own.pem; that is in the old installation")) {
+          "etc/into.pem is taken over as a link to " + old + "/etc/tls/own.pem; that is in the old installation",
+          "etc/server.key is taken over as a link to " + old + "/secrets/server.key; that is in the old installation")) {
         assertTrue(said.contains(part), () -> "not told: " + part + "\n" + said);
       }
     }

@@ -224,7 +224,7 @@ public final class Upgrade {
 
     /**
      * Links stay links: of a certificate that a program renews behind one, a copy would be renewed by nobody. A relative one that leads out
-     * of the installation becomes absolute.
+     * of what the new installation takes over becomes absolute.
      *
      * @param file in the folder or below
      * @param name of the file in an installation
@@ -234,7 +234,8 @@ public final class Upgrade {
         Path root = folder.toRealPath();
         Path target = Files.readSymbolicLink(file);
         Path leads = file.getParent().toRealPath().resolve(target).normalize();
-        if (!target.isAbsolute() && !leads.startsWith(root.startsWith(old) ? old : root)) {
+        boolean comesAlong = leads.startsWith(root) || Stream.of("etc", "deploy", "data").anyMatch(f -> leads.startsWith(old.resolve(f)));
+        if (!target.isAbsolute() && !comesAlong) {
             target = leads;
         }
         if (Files.isDirectory(home.resolve(name), LinkOption.NOFOLLOW_LINKS)) {
