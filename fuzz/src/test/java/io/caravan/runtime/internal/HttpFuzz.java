@@ -158,7 +158,8 @@ class HttpFuzz {
       at += length;
       if (status != 200 && length > 0) {
         var json = Invariant.STRICT.readTree(body);
-        that(json.path("error").isTextual() && (json.path("message").isTextual() || json.path("reason").isTextual()), "an error says what is wrong: " + body);
+        that(json.path("error").isTextual() && (json.path("message").isTextual() || json.path("reason").isTextual()
+            || json.path("title").isTextual() && json.path("detail").isTextual()), "an error says what is wrong: " + body);
       } else if (status == 200) {
         that(body.matches("got \\d+"), "body [" + body + "]");
       }
