@@ -291,6 +291,7 @@ class UplinkRoutesTest {
         command(commands(1, 1));
         command(commands(2, 2));
         await().atMost(Duration.ofSeconds(10)).until(() -> gateway.camel.getEndpoint("seda:uplink-command", SedaEndpoint.class).getCurrentQueueSize() == 1);
+        // Nothing to wait for: the time that both grow older by.
         Thread.sleep(700);
         release.countDown();
         for (int n = 1; n <= 2; n++) {

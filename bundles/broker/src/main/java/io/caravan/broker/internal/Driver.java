@@ -137,7 +137,7 @@ public final class Driver implements AutoCloseable {
       try {
         heard.close();
       } catch (Exception e) {
-        LOG.debug("The subscription to the registry", e);
+        LOG.warn("The subscription to the registry of devices did not close cleanly", e);
       }
     }
     ControlMqttClient connected = client;
